@@ -1,0 +1,165 @@
+"""The command line: config first, then the stage, then an exit code; nobody sees a traceback for their own mistake.
+
+Everything but the standard library is imported inside functions: a missing library then gets its sentence, --help
+and a config error answer without torch, and the processes that a stage spawns start quickly.
+"""
+
+import importlib
+import shlex
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline import __version__
+from pipeline.errors import ExitCode, Interrupted, UserError
+
+if TYPE_CHECKING:
+    from pipeline.config.config import Config
+    from pipeline.work import Outcome
+
+STAGES = {
+    "prepare": "bring every case to the training grid",
+    "train": "train a network on the prepared cases",
+    "infer": "segment CTs with a trained network",
+    "evaluate": "score predictions against labels",
+}
+OPTIONS = """  --help          show this and every key
+  --print-config  show the whole config that would run, as YAML
+  --version       show the version"""
+MISSING_LIBRARY = (
+    "error: the library {name} is missing from {python}; use the project's own environment: `source scripts/env.sh`, "
+    'then "$PY" in place of python.'
+)
+
+
+def entry() -> int:
+    """Run `hounsfield STAGE ...`, the installed command; return the exit code."""
+    words = sys.argv[1:]
+    if words and words[0] in STAGES:
+        return main(words[0], words[1:])
+    if words == ["--version"]:
+        print(f"hounsfield {__version__}")
+        return ExitCode.DONE
+    stages = "\n".join(f"  {name:<9} {about}" for name, about in STAGES.items())
+    usage = f"usage: hounsfield STAGE [CONFIG.yaml] [key=value ...]\n\nstages:\n{stages}\n\noptions:\n{OPTIONS}"
+    if words in (["--help"], ["-h"]):
+        print(usage)
+        return ExitCode.DONE
+    found = f"{words[0]!r} is no stage" if words else "no stage is named"
+    print(f"error: {found}; expected one of {', '.join(STAGES)}.\n{usage}", file=sys.stderr)
+    return ExitCode.USER_ERROR
+
+
+def main(stage: str, argv: list[str] | None = None) -> int:
+    """Run one stage with the words after the command's name; return the exit code.
+
+    What goes wrong is told on stderr. A stage's traceback goes to `<work>/log/<stage>.log`.
+    """
+    words = sys.argv[1:] if argv is None else argv
+    if "--version" in words:
+        print(f"hounsfield {__version__}")
+        return ExitCode.DONE
+    try:
+        config = _config(stage, words)
+        return ExitCode.DONE if config is None else _run(stage, config, words)
+    except (KeyboardInterrupt, Interrupted):
+        print("interrupted; run the same command again to continue", file=sys.stderr)
+        return ExitCode.INTERRUPTED
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+    except ModuleNotFoundError as error:
+        print(MISSING_LIBRARY.format(name=error.name, python=sys.executable), file=sys.stderr)
+    return ExitCode.USER_ERROR
+
+
+def _config(stage: str, words: list[str]) -> "Config | None":
+    """Return the config to run with, or None where an option asked for something to be shown instead."""
+    from pipeline.config.keys import help_text
+    from pipeline.config.load import dump, load
+
+    if "--help" in words or "-h" in words:
+        print(f"usage: python scripts/{stage}.py [CONFIG.yaml] [key=value ...]\n\n{STAGES[stage]}\n\n{OPTIONS}\n")
+        print(f"key: what it is; what it may be [default]\n\n{help_text()}")
+        return None
+    unknown = [word for word in words if word.startswith("-") and word != "--print-config"]
+    if unknown:
+        raise UserError(f"{unknown[0]}: unknown option; expected key=value, --help, --print-config or --version.")
+    config = load([word for word in words if word != "--print-config"])
+    if "--print-config" in words:
+        print(dump(config), end="")
+        return None
+    return config
+
+
+def _run(stage: str, config: "Config", words: list[str]) -> int:
+    """Run a stage with its log open; return the exit code.
+
+    Raises UserError, also for what the machine refuses; Interrupted or KeyboardInterrupt; and ModuleNotFoundError for
+    a library that is not installed.
+    """
+    from pipeline import log
+    from pipeline.work import WorkFolder, explain
+
+    file = WorkFolder(config.work).log(stage)
+    try:
+        log.start(file)
+        log.log.debug("command: %s %s", stage, shlex.join(words))
+        with _terminable():
+            outcome: Outcome = importlib.import_module(f"pipeline.stages.{stage}").run(config)
+        _report(stage, outcome, config.data.exclude)
+        return outcome.exit_code
+    except Exception as error:
+        log.log.debug("stopped by:", exc_info=True)
+        if isinstance(error, UserError | Interrupted) or _is_missing_library(error):
+            raise
+        sentence = explain(error)
+        if sentence is not None:
+            raise UserError(sentence) from error
+        _internal_error(error, file)
+        return ExitCode.INTERNAL_ERROR
+    finally:
+        log.stop()
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM, which a scheduler sends before it kills, do what Ctrl-C does; only a main thread can."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _report(stage: str, outcome: "Outcome", excluded: Sequence[str]) -> None:
+    """Log what became of the units, and for failed ones how to go on without them."""
+    from pipeline.config.text import dump
+    from pipeline.log import log
+
+    made = f"{len(outcome.done)} made, {len(outcome.skipped)} already there, {len(outcome.failed)} failed"
+    log.info("%s: %s", stage, made)
+    if outcome.failed:
+        listed = "".join(f"\n  {name}: {why}" for name, why in outcome.failed.items())
+        override = shlex.quote(f"data.exclude={dump([*excluded, *outcome.failed]).strip()}")
+        log.error("failed:%s\nmend them and run the same command again, or leave them out: %s", listed, override)
+
+
+def _is_missing_library(error: Exception) -> bool:
+    return isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] != "pipeline"
+
+
+def _internal_error(error: Exception, file: Path) -> None:
+    """Say that this is no fault of the user's, and where the traceback is."""
+    print(f"internal error: {type(error).__name__}: {error}", file=sys.stderr)
+    if file.is_file():
+        print(f"the traceback is in {file}; please report it with that file.", file=sys.stderr)
+    else:
+        traceback.print_exception(error)

@@ -1,0 +1,88 @@
+"""Settings that are right one by one and wrong together; checked before anything slow is imported."""
+
+import difflib
+import re
+
+from pipeline.config.config import Config
+from pipeline.config.labels import LabelsSection
+from pipeline.errors import UserError
+from pipeline.labels import Labels
+
+
+def check(config: Config) -> None:
+    """Raise UserError where two settings contradict each other."""
+    config.loss.name_under(config.head.kind)
+    if config.train.minutes is None and config.train.warmup_steps >= config.train.steps:
+        raise UserError(
+            f"train.warmup_steps: {config.train.warmup_steps} steps of warm-up leave none of train.steps="
+            f"{config.train.steps}; expected fewer, such as train.warmup_steps={config.train.steps // 10}."
+        )
+    if config.train.fold != "all" and config.train.fold >= config.data.folds:
+        raise UserError(
+            f"train.fold: found {config.train.fold}, expected all or 0 to {config.data.folds - 1}, as data.folds is "
+            f"{config.data.folds}."
+        )
+    if config.labels is not None:
+        _check_reserved(config.labels)
+        check_labels(config, config.labels.build())
+
+
+def _check_reserved(section: LabelsSection) -> None:
+    """Refuse a class name that is probably a misspelt key of `labels`: it would become a class in silence."""
+    reserved = {name.lower(): name for name in LabelsSection.model_fields}
+    for name in section.build().names:
+        close = difflib.get_close_matches(name.lower(), list(reserved), n=1, cutoff=0.8)
+        if close:
+            raise UserError(
+                f"labels.{name}: did you mean labels.{reserved[close[0]]}? A class may not have a name so close to it."
+            )
+
+
+def check_labels(config: Config, labels: Labels) -> None:
+    """Raise UserError where settings and classes contradict each other.
+
+    Stages that take their labels from dataset.json call it once these are read.
+    """
+    if config.head.kind == "regions" and not labels.regions:
+        raise UserError(
+            "labels.regions: found none, and head.kind=regions needs at least one; add "
+            "`regions: {name: {classes: [...], write: class}}` under `labels`, or choose head.kind=softmax."
+        )
+    _check_class_weights(config, labels)
+    if "x" in config.augment.mirror:
+        _check_mirror(labels)
+
+
+def _check_class_weights(config: Config, labels: Labels) -> None:
+    """Refuse a weight that names no channel of the head."""
+    names = [region.name for region in labels.regions] if config.head.kind == "regions" else list(labels.names)
+    known = ["background", *names] if config.head.kind == "softmax" else names
+    for name in config.loss.class_weights:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(known)}."
+            raise UserError(
+                f"loss.class_weights.{name}: no channel of head.kind={config.head.kind} is called so; {hint}"
+            )
+
+
+def _check_mirror(labels: Labels) -> None:
+    """Mirroring on x turns a left organ into a right one: every class with a side needs its partner."""
+    paired = {name for pair in labels.swap for name in pair}
+    alone = [name for name in labels.names if names_side(name) and name not in paired]
+    if alone:
+        raise UserError(
+            f"augment.mirror: x exchanges left and right, and {', '.join(alone)} has no partner in labels.swap; add "
+            "the pairs, such as `swap: [[LeftKidney, RightKidney]]`, or leave x out of augment.mirror."
+        )
+
+
+def names_side(name: str) -> bool:
+    """Tell whether a class name says left or right: LeftLung, lung_left, lungleft, Lung_L, "R kidney"."""
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).replace("_", " ").replace("-", " ").lower().split()
+    if not words:
+        return False
+    if words[0] in ("l", "r") or words[-1] in ("l", "r"):
+        return True
+    # Three letters or more beside the side, so that "bright" and "cleft" are not taken for one.
+    return any(re.fullmatch(r"(left|right)(\w{3,})?|\w{3,}(left|right)", word) for word in words)

@@ -1,0 +1,21 @@
+"""How a trained network is applied to whole volumes."""
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from pipeline.config.prepare import check_shard
+from pipeline.config.section import Count, Device, Location, Section
+
+
+class InferSection(Section):
+    input: Location | None = Field(None, description="a NIfTI file or a folder; default: images of the test cases")
+    model: Location | None = Field(None, description="model folder; default: that of train.fold in the work folder")
+    overlap: float = Field(0.5, ge=0, lt=1, description="share of a window that the next one covers again")
+    windows: Count = Field(2, description="windows in one forward pass")
+    engine: Literal["torch"] = "torch"
+    device: Device = Field("auto", description="auto, cpu, cuda or cuda:N")
+    amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
+    shard: str = Field("1/1", description="predict every n-th case only, as i/n")
+
+    _shard = field_validator("shard")(check_shard)

@@ -1,0 +1,30 @@
+"""How long and how the network is trained."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from pipeline.config.section import Count, Device, Natural, Positive, Section
+
+
+class TrainSection(Section):
+    steps: Count = Field(1000, description="optimiser steps")
+    minutes: Positive | None = Field(None, description="instead of steps: turned into a step count after 20 steps")
+    fold: Natural | Literal["all"] = Field(0, description="fold held out for validation; all: none is held out")
+    device: Device = Field("auto", description="auto, cpu, cuda or cuda:N")
+    threads: Count | Literal["auto"] = Field("auto", description="CPU threads; auto: the cores this process may use")
+    amp: Literal["auto", "off", "bf16", "fp16"] = Field("auto", description="numeric type of the forward pass")
+    deterministic: bool | Literal["auto"] = Field("auto", description="bit-identical repeats; auto: on a CPU only")
+    lr: Positive = Field(3e-3, description="largest learning rate")
+    optimiser: Literal["adamw"] = "adamw"
+    weight_decay: float = Field(1e-4, ge=0)
+    schedule: Literal["constant", "cosine"] = "cosine"
+    warmup_steps: int = Field(50, ge=0, description="steps over which the learning rate rises from 0")
+    clip: Positive = Field(1.0, description="largest gradient norm")
+    validate_every_steps: Count = Field(250, description="whole-volume validation of the held-out fold")
+    patience: Count | None = Field(None, description="validations without a better Dice before training ends")
+    save_every_steps: Count | None = Field(None, description="also save the state after so many steps")
+    save_every_minutes: Positive = Field(5.0, description="save the state at least this often")
+    log_every_steps: Count = Field(10, description="line in the log and point in TensorBoard")
+    resume: bool = Field(True, description="continue an interrupted run; false: refuse to")
+    restart: bool = Field(False, description="move a run that is there aside and begin anew")

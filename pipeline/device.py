@@ -1,0 +1,85 @@
+"""What this machine can do: which device, which numeric type, which memory layout, how much memory was used."""
+
+import re
+import resource
+import sys
+from collections.abc import Callable
+
+import torch
+
+from pipeline.errors import UserError
+
+FIRST_NATIVE_BF16 = (8, 0)  # CUDA compute capability of Ampere
+WORTHWHILE = 1.2  # a trial step must be this much faster: noise must not decide which numbers a run computes with
+
+
+def choose(name: str) -> torch.device:
+    """Return the device of a config's word: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".
+
+    Raises UserError where the word is none of these or the machine has no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise UserError(f"device: {name!r}; expected auto, cpu, cuda or cuda:N.")
+    device = torch.device(name)
+    if device.type == "cuda":
+        check_cuda(device)
+    return device
+
+
+def check_cuda(device: torch.device) -> None:
+    """Refuse a CUDA device that is not there."""
+    if not torch.cuda.is_available():
+        built = torch.version.cuda
+        why = "it finds no usable NVIDIA GPU or driver" if built else "this build of torch is for CPUs only"
+        raise UserError(f"device: {device} was asked for, but torch {torch.__version__} cannot use it: {why}; use cpu.")
+    count = torch.cuda.device_count()
+    if device.index is not None and device.index >= count:
+        raise UserError(f"device: {device} was asked for; this machine has {count}: cuda:0 to cuda:{count - 1}.")
+
+
+def amp_dtype(
+    amp: str, device: torch.device, trial: Callable[[torch.dtype | None], float] | None = None
+) -> torch.dtype | None:
+    """Return the type of automatic mixed precision; None for float32 throughout.
+
+    amp: "off", "bf16", "fp16", or "auto": on CUDA bfloat16 where it is native, else float16; on a CPU bfloat16 only
+        where it is native and `trial` measured it at least 1.2 times faster.
+    trial: runs a training step in a type (None: float32) and returns its seconds. Without one a CPU gets float32.
+
+    Raises UserError for fp16 on a CPU.
+    """
+    if amp == "off":
+        return None
+    if amp == "bf16":
+        return torch.bfloat16
+    if amp == "fp16":
+        if device.type == "cpu":
+            raise UserError("amp: fp16 needs a GPU; on a CPU use auto, bf16 or off.")
+        return torch.float16
+    if device.type == "cuda":
+        native = torch.cuda.get_device_capability(device) >= FIRST_NATIVE_BF16
+        return torch.bfloat16 if native else torch.float16
+    if trial is None or not cpu_has_bf16():
+        return None
+    return torch.bfloat16 if trial(None) >= WORTHWHILE * trial(torch.bfloat16) else None
+
+
+def cpu_has_bf16() -> bool:
+    """True where the processor multiplies bfloat16 by itself (AVX512_BF16, AMX): elsewhere it is emulated, and slow."""
+    able = torch.cpu.get_capabilities()
+    return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def memory_format(device: torch.device) -> torch.memory_format:
+    """Return the layout in which 3D convolutions are fastest: channels last on a CPU, where it was measured."""
+    return torch.channels_last_3d if device.type == "cpu" else torch.contiguous_format
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Return the most memory used so far: of torch's tensors on CUDA, of the whole process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,119 @@
+"""Files that are either whole or not there: written under a temporary name, flushed, then renamed."""
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import UserError
+
+TEMPORARY_PREFIX = ".partial-"
+
+
+def temporary_sibling(path: Path) -> Path:
+    """Return a fresh hidden name in the folder of `path`; the suffixes stay, as writers choose a format by them."""
+    return path.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:8]}-{path.name}")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path to write a file or fill a folder at; on success it takes the place of `path`.
+
+    The parent folder is made. A file is flushed to disk before the rename. A folder that stands at `path` is
+    removed just before the rename. On any error the temporary path is removed and `path` is left as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_sibling(path)
+    try:
+        yield temporary
+        publish(temporary, path)
+    finally:
+        remove(temporary)
+
+
+def publish(temporary: Path, path: Path) -> None:
+    """Flush what lies at `temporary` (a file, or a folder with its files) and rename it to `path`."""
+    if temporary.is_dir():
+        for file in sorted(temporary.rglob("*")):
+            if file.is_file():
+                flush(file)
+        flush(temporary)
+        if path.is_dir():
+            old = temporary_sibling(path)
+            path.rename(old)
+            temporary.rename(path)
+            remove(old)
+        else:
+            temporary.rename(path)
+    else:
+        flush(temporary)
+        temporary.replace(path)
+    flush(path.parent)
+
+
+def flush(path: Path) -> None:
+    """Make the kernel put a file's bytes, or a folder's entries, on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass  # some network file systems refuse to flush a folder; the rename stays atomic
+    finally:
+        os.close(descriptor)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path`, atomically."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8 to `path`, atomically."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON to `path`, atomically. Not-a-number is refused: JSON has none."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON. Raises UserError that names the file where it is missing, not UTF-8 or not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: not found.") from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{path}: not valid JSON ({error}); restore the file or make it again.") from error
+
+
+def stamp(path: Path) -> dict[str, Any]:
+    """Return what identifies a file without reading it: absolute path, size in bytes, time of change in ns."""
+    status = path.stat()
+    return {"path": str(path.absolute()), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+
+
+def hash_json(value: Any) -> str:
+    """Return 16 hex digits of the SHA-256 of `value` as canonical JSON (sorted keys, no spaces)."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,143 @@
+"""What a command says while it runs: lines on the console and in a log file, progress, and tables."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+log = logging.getLogger("hounsfield")
+_console = Console(stderr=True)  # shared, so that log lines appear above a progress bar and not inside it
+
+PROGRESS_LINE_EVERY_S = 10.0
+STYLES = {logging.WARNING: "yellow", logging.ERROR: "red"}
+
+
+class ConsoleHandler(logging.Handler):
+    """Writes records to stderr: coloured on a terminal, plain unwrapped lines elsewhere."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        prefix = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
+        text = Text(prefix + record.getMessage(), style=STYLES.get(record.levelno, ""))
+        _console.print(text, soft_wrap=True)
+
+
+def start(file: Path | None = None) -> None:
+    """Send the log to the console and, where `file` is given, to the end of that file.
+
+    The console shows progress, warnings and errors; the file also holds debug records and tracebacks. A second call
+    replaces what the first one set up. Raises OSError where the file cannot be opened.
+    """
+    stop()
+    log.setLevel(logging.DEBUG)
+    console = ConsoleHandler(logging.INFO)
+    log.addHandler(console)
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(file, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        log.addHandler(handler)
+
+
+def stop() -> None:
+    """Close what `start` opened."""
+    for handler in list(log.handlers):
+        log.removeHandler(handler)
+        handler.close()
+
+
+class Kept(logging.Handler):
+    """Keeps messages instead of showing them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[tuple[int, str]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append((record.levelno, record.getMessage()))
+
+    def take(self) -> list[tuple[int, str]]:
+        """Return level and text of each message since the last call."""
+        taken, self.messages = self.messages, []
+        return taken
+
+
+def keep() -> Kept:
+    """Keep what is logged from now on: for a worker process, whose parent shows it."""
+    stop()
+    log.setLevel(logging.DEBUG)
+    kept = Kept()
+    log.addHandler(kept)
+    return kept
+
+
+@contextmanager
+def progress(total: int, what: str) -> Iterator[Callable[[str], None]]:
+    """Show how many of `total` things are finished; call what this yields once for each, with an optional note.
+
+    A bar on a terminal. Elsewhere lines such as "prepare 3/12 (hn_004)": the first, the last, and between them at
+    most one every 10 s. The log file has all of them. Nothing is shown where `total` is 0.
+    """
+    if total and _console.is_terminal:
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+        )
+        with Progress(*columns, console=_console) as bar:
+            task = bar.add_task(what, total=total, note="")
+
+            def advance(note: str = "") -> None:
+                bar.update(task, advance=1, note=note)
+                log.debug("%s %.0f/%d (%s)", what, bar.tasks[0].completed, total, note)
+
+            yield advance
+    else:
+        yield _progress_lines(total, what)
+
+
+def _progress_lines(total: int, what: str) -> Callable[[str], None]:
+    """Return an `advance` that writes a line now and then."""
+    finished = 0
+    last_line_s = float("-inf")
+
+    def advance(note: str = "") -> None:
+        nonlocal finished, last_line_s
+        finished += 1
+        now_s = time.monotonic()
+        shown = finished == total or now_s - last_line_s >= PROGRESS_LINE_EVERY_S
+        if shown:
+            last_line_s = now_s
+        level = logging.INFO if shown else logging.DEBUG
+        log.log(level, "%s %d/%d%s", what, finished, total, f" ({note})" if note else "")
+
+    return advance
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table to stdout: ruled on a terminal, aligned plain text elsewhere.
+
+    The first column is aligned to the left, the others to the right. Without rows only the head is printed.
+    """
+    cells = [[str(cell) for cell in row] for row in rows]
+    if sys.stdout.isatty():
+        ruled = Table(title=Text(title))
+        for position, column in enumerate(columns):
+            ruled.add_column(Text(column), justify="left" if position == 0 else "right")
+        for row in cells:
+            ruled.add_row(*(Text(cell) for cell in row))
+        Console().print(ruled)
+        return
+    widths = [max(len(row[i]) for row in [list(columns), *cells]) for i in range(len(columns))]
+    print(title)
+    for first, *others in [list(columns), *cells]:
+        aligned = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        print("  ".join([first.ljust(widths[0]), *aligned]).rstrip())

@@ -1,0 +1,48 @@
+"""What TensorBoard shows of a run."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from torch.utils.tensorboard import SummaryWriter
+
+from pipeline.monitor.vitals import Vitals
+
+
+class Board:
+    """Scalars, text and images of one run under one folder; a resumed run continues its curves without a zig-zag."""
+
+    def __init__(self, folder: Path, after_step: int = 0) -> None:
+        self.writer = SummaryWriter(str(folder), purge_step=after_step + 1 if after_step else None)
+
+    def vitals(self, vitals: Vitals) -> None:
+        """Show one step."""
+        scalars = {
+            "loss/total": vitals.loss,
+            **{f"loss/{name}": value for name, value in vitals.parts.items()},
+            "optimise/learning_rate": vitals.lr,
+            "optimise/gradient_norm": vitals.grad_norm,
+            "logits/smallest": vitals.logits_min,
+            "logits/largest": vitals.logits_max,
+            "sample/positives": sum(vitals.drawn.values()),
+            **{f"predicted_share/{name}": value for name, value in vitals.predicted.items()},
+            "memory/peak_gib": vitals.memory_bytes / 2**30,
+        }
+        self.scalars(scalars, vitals.step)
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """Show named numbers of a step."""
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, step)
+
+    def overlay(self, name: str, picture: np.ndarray, step: int) -> None:
+        """Show a picture (height, width, 3), uint8."""
+        self.writer.add_image(f"overlay/{name}", picture, step, dataformats="HWC")
+
+    def text(self, name: str, text: str) -> None:
+        """Show Markdown."""
+        self.writer.add_text(name, text)
+
+    def close(self) -> None:
+        """Write out what is still in memory."""
+        self.writer.close()

@@ -1,0 +1,32 @@
+"""train.csv: the vitals of every logged step and the scores of every validation, for whoever has no TensorBoard."""
+
+import csv
+from pathlib import Path
+
+from pipeline.files import replacing
+
+
+class Table:
+    """A CSV file that grows by a row at a time and, on a resume, forgets what came after the saved step."""
+
+    def __init__(self, path: Path, columns: list[str], after_step: int = 0) -> None:
+        self.path = path
+        self.columns = columns
+        kept = [row for row in read_rows(path) if int(row["step"]) <= after_step]
+        with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(kept)
+
+    def add(self, row: dict[str, float | int]) -> None:
+        """Append one row; columns that it lacks stay empty."""
+        with self.path.open("a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, self.columns, extrasaction="ignore").writerow(row)
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Return the whole rows of a table that may be missing or end in the middle of a line."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if (row.get("step") or "").isdigit() and None not in row.values()]

@@ -1,0 +1,131 @@
+"""The network that a config names, ready to be trained or to take saved weights."""
+
+import importlib
+from collections.abc import Sequence
+from math import ceil
+from typing import Any
+
+from torch import Tensor, nn
+
+from pipeline.config.net import NetSection
+from pipeline.errors import UserError
+from pipeline.nets import monai, recompute
+from pipeline.nets.constructor import channel_arguments, construct, in_short, nearest
+from pipeline.nets.unet3d import UNet3d
+from pipeline.volume.grid import Int3
+
+OWN: dict[str, type[nn.Module]] = {"UNet3d": UNet3d}
+MONAI = "monai."
+MONAI_NETWORKS = "monai.networks.nets"
+DIMENSIONS = 5  # of logits: (batch, channel, x, y, z)
+
+
+def build(net: NetSection, channels_in: int, channels_out: int) -> nn.Module:
+    """Make the network with random weights from torch's generator.
+
+    It takes float (B, channels_in, x, y, z). In training mode it returns (B, channels_out, x, y, z) or a list of such
+    tensors, of which the first is the prediction; in eval mode one tensor. It has `multiple_vox` and `smallest_vox`,
+    what a patch along x, y, z must be a multiple of and may not fall below. `net.checkpoint` is applied.
+
+    Raises UserError for a name that is not known, a class that cannot be imported or is no torch.nn.Module, and
+    options that do not fit it.
+    """
+    if net.name in OWN:
+        module = construct(OWN[net.name], net.name, channels_in, channels_out, net.options)
+    elif net.name.startswith(MONAI):
+        module = build_monai(net, channels_in, channels_out)
+    elif ":" in net.name:
+        module = build_foreign(net, channels_in, channels_out)
+    else:
+        raise UserError(f"net.name: no network {net.name!r}{nearest(net.name, known_names())}, package.module:Class.")
+    recompute.apply(module, net.checkpoint)
+    return module
+
+
+def build_monai(net: NetSection, channels_in: int, channels_out: int) -> nn.Module:
+    """Make one of MONAI's networks. They are imported only when one is asked for: that takes two seconds."""
+    name = net.name.removeprefix(MONAI)
+    networks = importlib.import_module(MONAI_NETWORKS)
+    found: Any = getattr(networks, name, None)
+    if not is_network(found):
+        raise UserError(f"net.name: MONAI has no network {name!r}{nearest(name, monai_names())}.")
+    module: Any = construct(found, net.name, channels_in, channels_out, monai.with_defaults(name, net.options))
+    module.multiple_vox, module.smallest_vox = monai.sizes(found.__name__, module)
+    reverse = found.__name__ == "BasicUNetPlusPlus"  # its last output is the one that has seen all others
+    module.register_forward_hook(last_output_first if reverse else first_output_first)
+    return module
+
+
+def build_foreign(net: NetSection, channels_in: int, channels_out: int) -> nn.Module:
+    """Make a network of a class outside the project, by package.module:Class."""
+    place, _, name = net.name.partition(":")
+    try:
+        found: Any = getattr(importlib.import_module(place), name, None)
+    except Exception as error:  # importing runs the user's own code
+        raise UserError(
+            f"net.name: {place} cannot be imported: {in_short(error)}; it must be installed or lie in a "
+            "folder of PYTHONPATH."
+        ) from error
+    if not is_network(found):
+        raise UserError(f"net.name: {place} has no subclass of torch.nn.Module that is called {name!r}.")
+    module: Any = construct(found, net.name, channels_in, channels_out, net.options)
+    module.multiple_vox = as_size(getattr(module, "multiple_vox", 1))
+    module.smallest_vox = as_size(getattr(module, "smallest_vox", 1))
+    module.register_forward_hook(first_output_first)
+    return module
+
+
+def check_patch(module: Any, patch_vox: Int3, name: str) -> None:
+    """Raise UserError where the network `name` cannot take a patch of this size, with the nearest that it can."""
+    smallest, multiple = module.smallest_vox, module.multiple_vox
+    axes = zip(patch_vox, smallest, multiple, strict=True)
+    legal = [max(ceil(low / step), round(n / step)) * step for n, low, step in axes]
+    if list(patch_vox) != legal:
+        raise UserError(
+            f"sample.patch_vox: {list(patch_vox)} does not suit {name}, which takes multiples of {list(multiple)} from "
+            f"{list(smallest)} up; the nearest is {legal}. Fewer or smaller strides take smaller patches."
+        )
+
+
+def first_output_first(module: nn.Module, inputs: Any, output: Any) -> Tensor | list[Tensor]:
+    """Forward hook: give what the network returns the form of the contract (see `build`).
+
+    Outputs stacked along a second axis, as MONAI's DynUNet gives them, are taken apart; what is no tensor of the
+    logits' dimensions (a second loss, attention maps) is left out.
+    """
+    if isinstance(output, Tensor):
+        if output.dim() <= DIMENSIONS:
+            return output
+        output = output.unbind(1)
+    outputs = [part for part in output if isinstance(part, Tensor) and part.dim() == DIMENSIONS]
+    if not outputs:
+        raise UserError(f"net.name: {type(module).__name__} returns no tensor of (batch, channel, x, y, z).")
+    return outputs if module.training and len(outputs) > 1 else outputs[0]
+
+
+def last_output_first(module: nn.Module, inputs: Any, output: Sequence[Tensor]) -> Tensor | list[Tensor]:
+    """Forward hook for networks whose last output is the prediction."""
+    return first_output_first(module, inputs, list(reversed(output)))
+
+
+def is_network(found: Any) -> bool:
+    """True for a class of torch modules."""
+    return isinstance(found, type) and issubclass(found, nn.Module)
+
+
+def monai_names() -> list[str]:
+    """Return the names of MONAI's classes that turn channels into channels, without their other spellings."""
+    found = vars(importlib.import_module(MONAI_NETWORKS)).items()
+    networks = {name: value for name, value in found if is_network(value) and value.__name__ == name}
+    return sorted(name for name, network in networks.items() if None not in channel_arguments(network))
+
+
+def known_names() -> list[str]:
+    """Return every name that needs no import path."""
+    return [*OWN, *(MONAI + name for name in monai_names())]
+
+
+def as_size(given: int | Sequence[int]) -> Int3:
+    """Return a number for all axes, or one for each."""
+    x, y, z = (given,) * 3 if isinstance(given, int) else given
+    return int(x), int(y), int(z)

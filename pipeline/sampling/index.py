@@ -1,0 +1,97 @@
+"""Which cases can supply which output channel of the head."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pipeline.errors import UserError
+from pipeline.head import Head
+from pipeline.labels import IGNORE, Labels
+from pipeline.store.reader import PreparedCase
+
+SIDES = {"left", "right", "l", "r", "lt", "rt"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where voxels of one output channel come from: their class indices in the store, and the cases that have one."""
+
+    classes: tuple[int, ...]
+    cases: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """The prepared cases of a run, in order, and what each can supply. Make one with `build_index`.
+
+    cases: name -> prepared case.
+    labels: the classes of the cases.
+    mirror: axes that are mirrored in half of the draws.
+    sources: by foreground channel of the head.
+    mirrored_sources: the same for draws mirrored on x, in which left and right classes exchange.
+    annotated: names of the cases with at least one voxel that is not ignored.
+    """
+
+    cases: Mapping[str, PreparedCase]
+    labels: Labels
+    mirror: tuple[str, ...]
+    sources: tuple[Source, ...]
+    mirrored_sources: tuple[Source, ...]
+    annotated: tuple[str, ...]
+
+
+def build_index(cases: Sequence[PreparedCase], head: Head, mirror: Sequence[str] = ()) -> Index:
+    """Look up which of `cases` can supply each foreground channel of `head`.
+
+    Raises UserError where there is no case, where a channel (or, with "x" in `mirror`, its swap partner) has no voxel
+    in any case, and where mirroring on x would turn left classes into right ones without a `labels.swap`.
+    """
+    if not cases:
+        raise UserError("data: no prepared case to train on; prepare at least one case with a label.")
+    if "x" in mirror:
+        check_sides(head.labels)
+    targets = [tuple(target) for target in head.targets]
+    partners = [tuple(head.labels.swapped(index) for index in target) for target in targets]
+    sources = find_sources(cases, targets, head.target_names)
+    mirrored = find_sources(cases, partners, head.target_names) if "x" in mirror else sources
+    annotated = tuple(case.name for case in cases if has_annotation(case))
+    return Index({case.name: case for case in cases}, head.labels, tuple(mirror), sources, mirrored, annotated)
+
+
+def find_sources(
+    cases: Sequence[PreparedCase], targets: Iterable[tuple[int, ...]], names: Iterable[str]
+) -> tuple[Source, ...]:
+    """Return a source for each target; raises UserError that lists the targets without a case."""
+    sources = tuple(
+        Source(target, tuple(case.name for case in cases if any(case.counts.get(index, 0) for index in target)))
+        for target in targets
+    )
+    lacking = [name for name, source in zip(names, sources, strict=True) if not source.cases]
+    if lacking:
+        raise UserError(
+            f"labels: none of the {len(cases)} training cases has a voxel to draw for {', '.join(lacking)}; expected "
+            "at least one case. Take the name out of `labels`, merge it into another class, or add a case that has it."
+        )
+    return sources
+
+
+def has_annotation(case: PreparedCase) -> bool:
+    """True where at least one voxel of a case is not ignored."""
+    x, y, z = case.grid.shape_vox
+    return case.counts.get(IGNORE, 0) < x * y * z
+
+
+def check_sides(labels: Labels) -> None:
+    """Raise UserError where a class name says left or right and no swap says what it becomes in the mirror."""
+    paired = {name for pair in labels.swap for name in pair}
+    sided = [name for name in labels.names if name not in paired and SIDES & set(words(name))]
+    if sided:
+        raise UserError(
+            f"augment.mirror: x is asked for, but mirroring exchanges left and right and {', '.join(sided)} stands in "
+            "no pair of labels.swap; add the pair, such as swap: [[kidney_left, kidney_right]], or take x away."
+        )
+
+
+def words(name: str) -> list[str]:
+    """Split a class name at capitals, digits and signs: "LeftParotid2" -> ["left", "parotid", "2"]."""
+    return [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", name)]

@@ -1,0 +1,57 @@
+"""What a store is a store of: read by the stages that come after prepare, who then need not see the source."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pipeline.dataset.cases import Case
+from pipeline.errors import UserError
+from pipeline.files import read_json, write_json
+from pipeline.labels import Labels, Region
+from pipeline.store.layout import FORMAT, catalogue_file
+from pipeline.volume.grid import Float3
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The cases of a data set as prepare found them last, whether or not they could be prepared.
+
+    cases: test cases, and cases that were left out by data.exclude, too.
+    keys: training case that was not left out -> hash of what its prepared case must have been made from and how.
+    """
+
+    labels: Labels
+    spacing_mm: Float3
+    cases: tuple[Case, ...]
+    keys: Mapping[str, str]
+
+    def write(self, store: Path) -> None:
+        """Write the catalogue of a store, atomically."""
+        value = {
+            "format": FORMAT,
+            "labels": asdict(self.labels),
+            "spacing_mm": self.spacing_mm,
+            "cases": [case.to_json() for case in self.cases],
+            "keys": dict(self.keys),
+        }
+        write_json(catalogue_file(store), value)
+
+    @classmethod
+    def read(cls, store: Path) -> "Catalogue":
+        """Read the catalogue of a store. Raises UserError where there is none, or one of another format."""
+        path = catalogue_file(store)
+        if not path.exists():
+            raise UserError(f"{store}: no prepared cases; run prepare, or set data.store to a store that has some.")
+        value = read_json(path)
+        found = value.get("format") if isinstance(value, dict) else None
+        if found != FORMAT:
+            raise UserError(f"{path}: format {found!r}, expected {FORMAT}; run prepare again.")
+        given = value["labels"]
+        regions = tuple(Region(each["name"], tuple(each["classes"]), each["write"]) for each in given["regions"])
+        x, y, z = value["spacing_mm"]
+        return cls(
+            Labels(given["values"], regions, given["ignore"], given["swap"], tuple(given["background"])),
+            (x, y, z),
+            tuple(Case.from_json(case) for case in value["cases"]),
+            value["keys"],
+        )

@@ -1,0 +1,76 @@
+"""The state that a run continues from: a folder of safetensors and JSON that is whole or not there.
+
+The last two states are kept. One that is torn or altered is named in a warning and the one before it is taken.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from pipeline.errors import UserError
+from pipeline.files import hash_file, read_json, remove, replacing, write_json
+from pipeline.log import log
+
+FORMAT_VERSION = 1
+KEPT = 2
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """What was saved after `step` finished steps: tensors on the CPU by name, and facts of JSON values."""
+
+    step: int
+    tensors: dict[str, Tensor]
+    facts: dict[str, Any]
+
+
+def state_folders(folder: Path) -> list[Path]:
+    """Return the saved states, the newest first."""
+    found = [path for path in folder.glob("step-*") if re.fullmatch(r"step-\d{9}", path.name)]
+    return sorted(found, reverse=True)
+
+
+def save_state(folder: Path, state: State) -> None:
+    """Write a state, and remove all but the last two."""
+    with replacing(folder / f"step-{state.step:09d}") as temporary:
+        temporary.mkdir()
+        save_file({name: value.contiguous() for name, value in state.tensors.items()}, temporary / "tensors.safetensors")
+        digest = hash_file(temporary / "tensors.safetensors")
+        write_json(
+            temporary / "state.json",
+            {"format_version": FORMAT_VERSION, "step": state.step, "tensors_sha256": digest, "facts": state.facts},
+        )
+    for old in state_folders(folder)[KEPT:]:
+        remove(old)
+
+
+def load_state(folder: Path) -> State | None:
+    """Return the newest state that is whole, or None where there is none.
+
+    Raises UserError where states are there and none of them can be used.
+    """
+    found = state_folders(folder)
+    for path in found:
+        try:
+            return read_state(path)
+        except (UserError, OSError, SafetensorError, KeyError, TypeError) as error:
+            log.warning("%s: this state cannot be used (%s); taking the one before it.", path, error)
+    if found:
+        raise UserError(f"{folder}: none of the {len(found)} saved states can be used; begin anew with train.restart=true.")
+    return None
+
+
+def read_state(path: Path) -> State:
+    """Read one state and check that it is the one that was written."""
+    written = read_json(path / "state.json")
+    if written["format_version"] != FORMAT_VERSION:
+        raise UserError(f"format version {written['format_version']}, this program reads {FORMAT_VERSION}")
+    tensors = path / "tensors.safetensors"
+    if hash_file(tensors) != written["tensors_sha256"]:
+        raise UserError(f"{tensors.name} is not what was written")
+    return State(written["step"], load_file(tensors), written["facts"])

@@ -1,0 +1,76 @@
+"""To which config a run belongs: the same one continues, another one is refused."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pipeline.config.config import Config
+from pipeline.errors import UserError
+from pipeline.files import hash_json, read_json, write_json
+from pipeline.labels import Labels
+from pipeline.log import log
+from pipeline.store.reader import PreparedCase
+
+# Keys that cannot change what is learnt, only where and how it is carried out.
+FREE_KEYS = {
+    "train": {
+        "device", "threads", "deterministic", "save_every_steps", "save_every_minutes", "log_every_steps", "resume",
+        "restart",
+    },
+    "sample": {"workers"},
+}  # fmt: skip
+SECTIONS = ("seed", "labels", "intensity", "sample", "augment", "head", "loss", "net", "train")
+
+
+def training_keys(
+    config: Config, training: Sequence[PreparedCase], validation: Sequence[PreparedCase], labels: Labels
+) -> dict[str, Any]:
+    """Return everything that decides what is learnt, by dotted key; JSON values."""
+    whole = config.model_dump(mode="json", include=set(SECTIONS))
+    whole["labels"] = json.loads(json.dumps(asdict(labels)))
+    keys: dict[str, Any] = {}
+    for section in SECTIONS:
+        value = whole[section]
+        if isinstance(value, dict) and section != "labels":
+            keys |= {f"{section}.{k}": v for k, v in value.items() if k not in FREE_KEYS.get(section, set())}
+        else:
+            keys[section] = value
+    by_name = {what: {case.name: case.key for case in cases} for what, cases in
+               (("training cases", training), ("validation cases", validation))}  # fmt: skip
+    return keys | by_name
+
+
+def claim(folder: Path, keys: dict[str, Any], *, resume: bool, restart: bool) -> bool:
+    """Make `folder` the run of these keys, or join the one that stands there. Return True where that one is done.
+
+    Raises UserError with the keys that differ where the folder holds a run of another config.
+    """
+    record = folder / "run.json"
+    if restart and folder.exists():
+        aside = folder.with_name(f"{folder.name}-before-{time.strftime('%Y%m%d-%H%M%S')}")
+        folder.rename(aside)
+        log.info("train.restart: the run that was there is now %s", aside)
+    if not record.exists():
+        write_json(record, {"key": hash_json(keys), "keys": keys})
+        return False
+    before = read_json(record)["keys"]
+    differing = [key for key in before | keys if before.get(key) != keys.get(key)]
+    if differing:
+        shown = "; ".join(f"{key}: {shorten(before.get(key))} then, {shorten(keys.get(key))} now" for key in differing)
+        raise UserError(
+            f"{folder} holds a run of another config ({shown}). Give a folder of its own with work=, or move the old run "
+            "aside with train.restart=true."
+        )
+    done = (folder / "done.json").exists()
+    if not resume and not done:
+        raise UserError(f"{folder} holds an unfinished run and train.resume is false; use train.restart=true to begin anew.")
+    return done
+
+
+def shorten(value: Any) -> str:
+    """Return a value in words, cut to what fits a message."""
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."

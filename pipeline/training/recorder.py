@@ -1,0 +1,95 @@
+"""What a run writes down as it goes: train.csv, TensorBoard and lines in the log."""
+
+import math
+from collections import Counter
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pipeline.device import peak_memory_bytes
+from pipeline.head import Head
+from pipeline.log import log
+from pipeline.monitor.board import Board
+from pipeline.monitor.table import Table
+from pipeline.monitor.vitals import Vitals
+from pipeline.sampling.loader import Batch
+from pipeline.sampling.statistics import count_drawn
+from pipeline.training.step import StepResult
+from pipeline.training.validate import Validation
+
+
+class Recorder:
+    """Turns every step into `Vitals` and shows one in `every`; after_step: where a resumed run goes on."""
+
+    def __init__(self, folder: Path, head: Head, parts: list[str], device: torch.device, every: int, after_step: int) -> None:
+        self.head, self.device, self.every = head, device, every
+        columns = ["step", "loss", *parts, "lr", "grad_norm", "logits_min", "logits_max", "patches_per_second"]
+        columns += ["wait_share", "memory_bytes", "dice", *(f"dice {name}" for name in head.labels.names)]
+        self.table = Table(folder / "train.csv", columns, after_step)
+        self.board = Board(folder, after_step)
+        self.drawn: Counter[str] = Counter()
+        self.since_shown: list[Vitals] = []
+
+    def step(
+        self, step: int, steps: int | None, batch: Batch, result: StepResult, *, lr: float, wait_s: float, step_s: float
+    ) -> None:
+        """Record one step."""
+        shown = step % self.every == 0 or step == 1
+        drawn = Counter(count_drawn(batch.draws, self.head.labels))
+        vitals = Vitals(
+            step=step, loss=result.loss, parts=result.parts, lr=lr, grad_norm=result.grad_norm,
+            logits_min=result.logits_min, logits_max=result.logits_max, drawn=dict(drawn),
+            predicted=self._predicted(result.prediction) if shown else {}, wait_s=wait_s, step_s=step_s,
+            memory_bytes=peak_memory_bytes(self.device), cases=tuple(draw.case for draw in batch.draws),
+        )  # fmt: skip
+        self.drawn += drawn
+        self.since_shown.append(vitals)
+        if shown:
+            self._show(vitals, steps)
+            self.since_shown = []
+
+    def _predicted(self, logits: Tensor) -> dict[str, float]:
+        """Return the share of voxels by class name, background included."""
+        counts = torch.bincount(self.head.decide(logits).flatten().long(), minlength=len(self.head.labels.names) + 1)
+        names = ("background", *self.head.labels.names)
+        return {name: float(count) / int(counts.sum()) for name, count in zip(names, counts.tolist(), strict=True)}
+
+    def _show(self, vitals: Vitals, steps: int | None) -> None:
+        """Write one step to the table, the board and the log; speeds are means since the last one shown."""
+        spent = sum(v.step_s for v in self.since_shown)
+        speed = sum(len(v.cases) for v in self.since_shown) / spent
+        waiting = sum(v.wait_s for v in self.since_shown) / spent
+        row = {
+            "step": vitals.step, "loss": vitals.loss, **vitals.parts, "lr": vitals.lr, "grad_norm": vitals.grad_norm,
+            "logits_min": vitals.logits_min, "logits_max": vitals.logits_max, "patches_per_second": speed,
+            "wait_share": waiting, "memory_bytes": vitals.memory_bytes,
+        }  # fmt: skip
+        self.table.add(row)
+        self.board.vitals(vitals)
+        self.board.scalars({"speed/patches_per_second": speed, "speed/data_wait_share": waiting}, vitals.step)
+        total = sum(self.drawn.values())
+        self.board.scalars({f"sample_share/{k}": n / total for k, n in self.drawn.items()}, vitals.step)
+        parts = ", ".join(f"{name} {value:.3f}" for name, value in vitals.parts.items())
+        log.info(
+            "step %d/%s: loss %.4f (%s), gradient norm %.3g, logits %.3g..%.3g, %.3g patches/s, waiting %.1f %%",
+            vitals.step, steps or "?", vitals.loss, parts, vitals.grad_norm, vitals.logits_min, vitals.logits_max, speed,
+            100 * waiting,
+        )  # fmt: skip
+
+    def validation(self, step: int, result: Validation) -> None:
+        """Record the scores of the held-out volumes."""
+        numbers = {name: value for name, value in result.dice.items() if not math.isnan(value)}
+        self.table.add({"step": step, "dice": result.mean, **{f"dice {k}": v for k, v in numbers.items()}})
+        self.board.scalars({"dice/mean": result.mean, **{f"dice/{k}": v for k, v in numbers.items()}}, step)
+        self.board.overlay("validation", result.picture, step)
+        by_class = ", ".join(f"{name} {value:.3f}" for name, value in result.dice.items())
+        log.info("step %d: validation Dice %.4f (%s)", step, result.mean, by_class)
+
+    def close(self) -> None:
+        """Say what was drawn, and write out what is still in memory."""
+        positives = sum(self.drawn.values())
+        if positives:
+            shares = ", ".join(f"{name} {count / positives:.1%}" for name, count in sorted(self.drawn.items()))
+            log.info("positive patches by class: %s", shares)
+        self.board.close()

@@ -1,0 +1,36 @@
+"""Being asked to stop: Ctrl-C, SIGTERM and SIGUSR1 set a flag that the run looks at between steps."""
+
+import signal
+from types import FrameType
+
+from pipeline.errors import Interrupted
+from pipeline.log import log
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+class StopRequest:
+    """Within `with`, signals are noted instead of acted on; a second Ctrl-C ends the program at once."""
+
+    def __init__(self) -> None:
+        self.asked: str | None = None
+
+    def __enter__(self) -> "StopRequest":
+        self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        log.info("%s: stopping after this step, once the state is saved.", name)
+        self.asked = name
+
+    def check(self) -> None:
+        """Raise Interrupted if a signal has come."""
+        if self.asked:
+            raise Interrupted(f"stopped by {self.asked}")

@@ -1,0 +1,70 @@
+"""Scores of whole held-out volumes, through the code that users run."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from pipeline.config.infer import InferSection
+from pipeline.device import amp_dtype
+from pipeline.inference.segment import Predict, predictor, segment
+from pipeline.metrics.score import score_case
+from pipeline.model import ModelFacts
+from pipeline.report.figures import overlay_slice
+from pipeline.store.reader import PreparedCase
+from pipeline.volume.volume import Volume
+
+
+@dataclass(frozen=True, eq=False)
+class Validation:
+    """dice: mean over cases by class, NaN where no case has the class; mean: over cases of the mean over their classes.
+
+    picture: the first case's slice with most foreground, truth and prediction over it, (height, width, 3) uint8.
+    """
+
+    dice: dict[str, float]
+    mean: float
+    picture: np.ndarray
+
+
+def validate(
+    net: nn.Module, cases: Sequence[PreparedCase], facts: ModelFacts, infer: InferSection,
+    device: torch.device, check: Callable[[], None],
+) -> Validation:  # fmt: skip
+    """Segment every case (at least one) on the training grid and score it by Dice; `check` is called at every window."""
+    predict = interruptible(predictor(net, device, amp_dtype(infer.amp, device)), check)
+    names = facts.labels.names
+    scores = np.full((len(cases), len(names)), np.nan)
+    picture = None
+    for row, case in enumerate(cases):
+        image, truth = case.read((0, 0, 0), case.grid.shape_vox)
+        prediction = segment(Volume(image, case.grid), predict, facts, infer).voxels
+        for score in score_case(truth, prediction, case.grid.spacing_mm, facts.labels, ["dice"], case=case.name):
+            scores[row, names.index(score.label)] = score.value
+        if picture is None:
+            z = int(np.argmax(np.count_nonzero((truth > 0) & (truth <= len(names)), axis=(0, 1))))
+            picture = overlay_slice(image[..., z], truth[..., z], prediction[..., z], facts.intensity.window_hu)
+    assert picture is not None, "no case to validate on"
+    return Validation(
+        dice={name: mean_of(scores[:, column]) for column, name in enumerate(names)},
+        mean=mean_of(np.array([mean_of(row) for row in scores])),
+        picture=picture,
+    )
+
+
+def mean_of(values: np.ndarray) -> float:
+    """Return the mean of the values that are numbers, NaN where there is none."""
+    numbers = values[~np.isnan(values)]
+    return float(numbers.mean()) if len(numbers) else float("nan")
+
+
+def interruptible(predict: Predict, check: Callable[[], None]) -> Predict:
+    """Return `predict` with a look at the stop request before every window."""
+
+    def checked(windows: torch.Tensor) -> torch.Tensor:
+        check()
+        return predict(windows)
+
+    return checked

@@ -1,0 +1,31 @@
+"""A CT or a label map on its grid, and what is needed to write a result back onto the file it came from."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.volume.grid import Grid
+
+
+@dataclass(frozen=True, eq=False)
+class Header:
+    """The geometry of the file as it was: opaque to everything but `volume.nifti`.
+
+    nifti: the file's own NIfTI header. orientation: nibabel's orientation that turns RAS+ back into the file's axes.
+    """
+
+    nifti: Any
+    orientation: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """Voxels (x, y, z) in closest RAS+ order on a grid. Images are HU, labels are integers.
+
+    header: geometry of the file it was read from; None for volumes that were made, not read.
+    """
+
+    voxels: np.ndarray
+    grid: Grid
+    header: Header | None = None

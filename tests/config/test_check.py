@@ -1,0 +1,77 @@
+"""Settings that are legal one by one and wrong together."""
+
+import pytest
+
+from pipeline.config.check import check_labels, names_side
+from pipeline.config.load import load
+from pipeline.errors import UserError
+from pipeline.labels import Labels
+
+LUNGS = "labels={LungLeft: 1, LungRight: 2}"
+REGION = "labels.regions={all: {classes: [LungLeft, LungRight], write: LungLeft}}"
+
+
+@pytest.mark.parametrize(
+    ("argv", "key", "cure"),
+    [
+        (["head.kind=regions", LUNGS], "labels.regions", "regions: {name:"),
+        (["head.kind=sigmoid", "loss.name=ce"], "loss.name", "bce_dice"),
+        (["head.kind=sigmoid", "loss.name=dice_ce"], "loss.name", "bce_dice"),
+        (["loss.name=bce"], "loss.name", "dice_ce"),
+        (["loss.name=bce_dice"], "loss.name", "dice_ce"),
+        ([LUNGS, "loss.class_weights.LungLeff=2"], "loss.class_weights.LungLeff", "did you mean LungLeft?"),
+        ([LUNGS, "head.kind=sigmoid", "loss.class_weights.background=2"], "loss.class_weights.background", "LungLeft"),
+        ([LUNGS, REGION, "head.kind=regions", "loss.class_weights.LungLeft=2"], "loss.class_weights.LungLeft", "all"),
+        ([LUNGS, "augment.mirror=[x]"], "augment.mirror", "swap"),
+        (["train.steps=50"], "train.warmup_steps", "train.warmup_steps=5"),
+        (["train.fold=5"], "train.fold", "0 to 4"),
+        (["train.fold=3", "data.folds=3"], "train.fold", "0 to 2"),
+    ],
+)
+def test_contradictions_are_refused_with_key_and_cure(argv: list[str], key: str, cure: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load(argv)
+    assert str(caught.value).startswith(f"{key}: ")
+    assert cure in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["head.kind=regions", LUNGS, REGION, "loss.class_weights.all=2"],
+        ["head.kind=sigmoid", "loss.name=bce_dice"],
+        *([f"head.kind={kind}", f"loss.name={name}"] for kind in ("softmax", "sigmoid") for name in ("dice", "focal")),
+        ["loss.name=ce", LUNGS, "loss.class_weights={background: 0.2, LungLeft: 2}"],
+        ["loss.class_weights.Anything=2"],
+        [LUNGS, "augment.mirror=[x]", "labels.swap=[[LungLeft, LungRight]]"],
+        [LUNGS, "augment.mirror=[y, z]"],
+        ["labels={Heart: 1, Liver: 2}", "augment.mirror=[x]"],
+        ["train.steps=50", "train.minutes=5"],
+        ["train.fold=all"],
+    ],
+)
+def test_what_goes_together_is_accepted(argv: list[str]) -> None:
+    load(argv)
+
+
+def test_classes_of_a_data_set_are_checked_like_those_of_the_config() -> None:
+    config = load(["augment.mirror=[x]"])
+    check_labels(config, Labels({"Kidney_L": (1,), "Kidney_R": (2,)}, swap=(("Kidney_L", "Kidney_R"),)))
+    with pytest.raises(UserError, match="Kidney_L, Kidney_R"):
+        check_labels(config, Labels({"Kidney_L": (1,), "Kidney_R": (2,)}))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["LeftParotid", "parotid left", "PAROTID_RIGHT", "lung_upper_lobe_left", "lungleft", "leftlung", "Lung_L", "R-kidney",
+     "lungR", "L", "kidney right 2"],
+)  # fmt: skip
+def test_a_name_that_says_a_side_is_noticed(name: str) -> None:
+    assert names_side(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["Mandible", "bright", "cleft", "vertebra_L1", "L5", "Brainstem", "SpinalCord", "upright", "liver", "", "_"]
+)
+def test_other_names_say_no_side(name: str) -> None:
+    assert not names_side(name)
