@@ -103,7 +103,7 @@ def _run(stage: str, config: "Config", words: list[str]) -> int:
     a library that is not installed.
     """
     from pipeline import log
-    from pipeline.work import WorkFolder, explain
+    from pipeline.work import WorkFolder
 
     file = WorkFolder(config.work).log(stage)
     try:
@@ -117,7 +117,7 @@ def _run(stage: str, config: "Config", words: list[str]) -> int:
         log.log.debug("stopped by:", exc_info=True)
         if isinstance(error, UserError | Interrupted) or _is_missing_library(error):
             raise
-        sentence = explain(error)
+        sentence = log.explain(error)
         if sentence is not None:
             raise UserError(sentence) from error
         _internal_error(error, file)

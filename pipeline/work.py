@@ -1,6 +1,5 @@
 """The work folder, and its units: each made under a temporary name, renamed, recorded, and skipped when it stands."""
 
-import errno
 import importlib.metadata
 import multiprocessing
 import os
@@ -22,7 +21,7 @@ from typing import Any, Literal
 from pipeline import __version__
 from pipeline.errors import ExitCode, Interrupted, UserError
 from pipeline.files import TEMPORARY_PREFIX, publish, read_json, remove, temporary_sibling, write_json
-from pipeline.log import keep, log, progress
+from pipeline.log import explain, keep, log, progress
 
 STAGE_OF_FOLDER = {"store": "prepare", "predict": "infer"}
 STALE_AFTER_S = 24 * 3600.0
@@ -113,8 +112,7 @@ def run_units(stage: Path, units: Sequence[Unit], make: Make, *, workers: int, s
     _remove_stale({stage, stage / "records", *(unit.output.parent for unit in mine)})
     skipped = tuple(unit.name for unit in mine if _standing(stage, unit) is not None)
     waiting = [unit for unit in mine if unit.name not in set(skipped)]
-    if waiting:
-        remove(stage / "done.json")
+    _mark(stage, units)
     made = _in_processes(stage, waiting, make, workers) if workers else _in_this_process(stage, waiting, make)
     done: list[str] = []
     failed: dict[str, str] = {}
@@ -129,9 +127,17 @@ def run_units(stage: Path, units: Sequence[Unit], make: Make, *, workers: int, s
                 advance(unit.name)
     except KeyboardInterrupt as error:
         raise Interrupted from error
-    if waiting and gather(stage, units) is not None:
-        write_json(stage / "done.json", {"units": [unit.name for unit in units]})
+    _mark(stage, units)
     return Outcome(tuple(done), skipped, failed)
+
+
+def _mark(stage: Path, units: Sequence[Unit]) -> None:
+    """Write done.json where all units of a stage stand, and remove it where one does not."""
+    path, content = stage / "done.json", {"units": [unit.name for unit in units]}
+    if gather(stage, units) is None:
+        remove(path)
+    elif not path.exists() or read_json(path) != content:
+        write_json(path, content)
 
 
 def gather(stage: Path, units: Sequence[Unit]) -> list[dict[str, Any]] | None:
@@ -237,6 +243,7 @@ def _in_processes(stage: Path, units: Sequence[Unit], make: Make, workers: int) 
     was to blame. Here a death fails the unit that the process had in hand, and a new process takes its place.
     """
     waiting = deque(units)
+    workers = min(workers, max(1, len(units)))
     threads = max(1, available_cores() // workers)
     busy: dict[Any, _Worker] = {}  # by the connection that each answers on
     try:
@@ -289,8 +296,8 @@ class _Worker:
         except (EOFError, OSError):
             self.process.join()
             code = self.process.exitcode or 0
-            ending = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-            why, messages = f"its worker process {ending}; {DIED}", []
+            ending = f"was killed by signal {-code}; {DIED}" if code < 0 else f"ended with code {code}; see above"
+            why, messages = f"its worker process {ending}", []
             _write_failure(_error_path(self.stage, self.unit), self.unit, why)
             remove(self.temporary)
         for level, message in messages:
@@ -333,32 +340,6 @@ def _serve(connection: Connection) -> None:
             unit, temporary = connection.recv()
             why = _attempt(stage, unit, temporary, make)
             connection.send((why, kept.take()))
-
-
-FULL = "free some space, or choose another disk with work=FOLDER, and run the same command again"
-FORBIDDEN = "change its permissions, or choose another place, such as work=FOLDER"
-IN_THE_WAY = "a file stands where a folder is expected: move it, or choose another path"
-CURES = {
-    errno.ENOSPC: FULL,
-    errno.EDQUOT: FULL,
-    errno.EROFS: FORBIDDEN,
-    errno.EACCES: FORBIDDEN,
-    errno.EPERM: FORBIDDEN,
-    errno.ENOENT: "check the path",
-    errno.ENOTDIR: IN_THE_WAY,
-    errno.EEXIST: IN_THE_WAY,
-    errno.ENAMETOOLONG: "give the case or the folder a shorter name",
-}
-
-
-def explain(error: BaseException) -> str | None:
-    """Return a sentence for a failure that the machine caused (disk, permission, memory), None for any other."""
-    if isinstance(error, MemoryError):
-        return "not enough memory; use fewer processes (workers=1), smaller patches, or a machine with more memory"
-    if not isinstance(error, OSError) or error.errno is None:
-        return None
-    cure = CURES.get(error.errno, "check the disk or the network drive, and run the same command again")
-    return f"{error.filename or 'writing a file'}: {os.strerror(error.errno).lower()}; {cure}"
 
 
 def peak_memory_bytes() -> int:

@@ -75,7 +75,8 @@ PYTHON_CODE
 
     make_venv() { # the stamp file marks the folder as ours from the start, and holds the hash only at the end
         [ -w "$venv" ] || refuse "VENV=$venv: this folder cannot be written; give another one."
-        [ -e "$stamp" ] || [ -z "$(ls -A "$venv")" ] || refuse "VENV=$venv holds something that this script did not" \
+        # In this order: a setup at the same moment puts the stamp there first of all.
+        [ -z "$(ls -A "$venv")" ] || [ -e "$stamp" ] || refuse "VENV=$venv holds something that this script did not" \
             "make; give another folder, or use the environment that is there: PYTHON=$venv/bin/python."
         exec 9>>"$stamp"
         if command -v flock >/dev/null && ! flock -n 9; then

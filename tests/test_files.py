@@ -94,7 +94,8 @@ def test_json_has_no_not_a_number_and_the_old_file_stays(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [(None, "not found"), (b"", "not valid JSON"), (b'{"a": 1', "not valid"), (b"\xff", "not valid")]
+    ("content", "words"),
+    [(None, "not found"), (b"", "not valid JSON"), (b'{"a": 1', "not valid"), (b"\xff", "not valid")],
 )
 def test_json_that_cannot_be_read_names_the_file(tmp_path: Path, content: bytes | None, words: str) -> None:
     if content is not None:

@@ -16,7 +16,9 @@ def check_device(device: str) -> str:
 
 
 def expand_home(path: Path) -> Path:
-    """Replace a leading ~ by the user's home folder."""
+    """Replace a leading ~ by the user's home folder; refuse what no file system takes for a path."""
+    if "\0" in str(path):
+        raise ValueError("expected a path without a zero byte")
     return Path(os.path.expanduser(path))
 
 

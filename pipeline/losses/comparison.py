@@ -44,11 +44,11 @@ def compare(logits: Tensor, labels: Tensor, head: Head, class_weights: Tensor) -
     shape_vox = (logits.shape[2], logits.shape[3], logits.shape[4])
     if head.kind == "softmax" and shape_vox == labels.shape[1:]:
         return _softmax_of_labels(logits, labels, class_weights)
-    shares, valid = head.target(labels, shape_vox)
+    shares, valid = head.target(labels, shape_vox)  # shares are 0 where ignored
     if head.kind == "softmax":
         return _softmax_of_shares(logits, shares, valid, class_weights)
     if shape_vox == labels.shape[1:]:
-        return _sigmoid_of_labels(logits, shares > 0, valid, class_weights)
+        return _sigmoid_of_labels(logits, shares, valid, class_weights)
     return _sigmoid_of_shares(logits, shares, valid, class_weights)
 
 
@@ -67,21 +67,22 @@ def _softmax_of_shares(logits: Tensor, shares: Tensor, valid: Tensor, class_weig
     surprise = -functional.log_softmax(logits, 1)
     sums = _sums(torch.exp(-surprise[:, 1:]), shares[:, 1:], valid)
     foreground = _by_channel(torch.arange(logits.shape[1], device=logits.device)) > 0
-    weight = _by_channel(class_weights) * shares * valid
+    weight = _by_channel(class_weights) * shares
     return Comparison(surprise, weight, foreground, *sums, class_weights[1:])
 
 
-def _sigmoid_of_labels(logits: Tensor, wanted: Tensor, valid: Tensor, class_weights: Tensor) -> Comparison:
-    against = torch.where(wanted, -logits, logits)  # the logit of being wrong
-    sums = _sums(torch.sigmoid(logits), wanted, valid)
-    weight = (_by_channel(class_weights) * valid).expand_as(logits)
-    return Comparison(functional.softplus(against), weight, wanted, *sums, class_weights)
+def _sigmoid_of_labels(logits: Tensor, target: Tensor, valid: Tensor, class_weights: Tensor) -> Comparison:
+    foreground = target > 0
+    surprise = functional.softplus(torch.where(foreground, -logits, logits))
+    sums = _sums(torch.sigmoid(logits), target, valid)
+    weight = _by_channel(class_weights) * valid.float()
+    return Comparison(surprise, weight, foreground, *sums, class_weights)
 
 
 def _sigmoid_of_shares(logits: Tensor, shares: Tensor, valid: Tensor, class_weights: Tensor) -> Comparison:
     sums = _sums(torch.sigmoid(logits), shares, valid)
     surprise = functional.softplus(torch.cat([-logits, logits], 1))
-    weight = _by_channel(class_weights.repeat(2)) * valid * torch.cat([shares, 1 - shares], 1)
+    weight = _by_channel(class_weights.repeat(2)) * torch.cat([shares, valid.float() - shares], 1)
     foreground = _by_channel(torch.arange(surprise.shape[1], device=logits.device)) < logits.shape[1]
     return Comparison(surprise, weight, foreground, *sums, class_weights)
 
@@ -91,8 +92,8 @@ def _by_channel(values: Tensor) -> Tensor:
 
 
 def _sums(probability: Tensor, target: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return error, predicted, wanted and voxels of a Comparison."""
-    target = target.float()
-    error = ((probability - target).abs() * valid).flatten(2).sum(2)
-    predicted = (probability * valid).flatten(2).sum(2)
-    return error, predicted, (target * valid).flatten(2).sum(2), valid.flatten(1).sum(1, keepdim=True)
+    """Return error, predicted, wanted and voxels of a Comparison; the target is 0 where ignored."""
+    probability = probability * valid.float()
+    error = (probability - target).abs().flatten(2).sum(2)
+    predicted, wanted = probability.flatten(2).sum(2), target.flatten(2).sum(2)
+    return error, predicted, wanted, valid.flatten(1).sum(1, keepdim=True)

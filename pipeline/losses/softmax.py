@@ -20,42 +20,43 @@ def compare_softmax(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Ten
     surprise: -log p_y, (B, x, y, z), 0 where ignored. The others are (B, C - 1), sums over valid voxels for each
     class c but background: |p_c - [y = c]|, p_c, [y = c].
     """
-    surprise, error, predicted = _CompareSoftmax.apply(logits, labels)
-    wanted = torch.stack([(labels == c).flatten(1).sum(1) for c in range(1, logits.shape[1])], 1)
-    return surprise, error, predicted, wanted.to(logits.dtype)
+    surprise, error, predicted, wanted = _CompareSoftmax.apply(logits, labels)
+    return surprise, error, predicted, wanted
 
 
 class _CompareSoftmax(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        valid = labels != IGNORE
-        truth = torch.where(valid, labels, 0).long().unsqueeze(1)
+    def forward(ctx: Any, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        valid = (labels != IGNORE).to(logits.dtype)
         log_p = functional.log_softmax(logits, 1)
-        surprise = torch.where(valid, -log_p.gather(1, truth).squeeze(1), 0)
-        p = log_p.exp_()
-        error, predicted = [], []
+        truth = labels.long().mul_(labels != IGNORE).unsqueeze(1)
+        surprise = -log_p.gather(1, truth).squeeze(1) * valid
+        p = log_p.exp_().mul_(valid.unsqueeze(1))  # 0 where ignored, so that no sum below needs a mask
+        error, wanted = [], []
         for c in range(1, p.shape[1]):
-            p_c = torch.where(valid, p[:, c], 0)
-            predicted.append(p_c.flatten(1).sum(1))
-            error.append(torch.where(labels == c, 1 - p_c, p_c).flatten(1).sum(1))
+            is_c = labels == c
+            error.append(torch.where(is_c, 1 - p[:, c], p[:, c]).flatten(1).sum(1))
+            wanted.append(is_c.flatten(1).sum(1))
+        counts = torch.stack(wanted, 1).to(logits.dtype)
         ctx.save_for_backward(p, labels)
-        return surprise, torch.stack(error, 1), torch.stack(predicted, 1)
+        ctx.mark_non_differentiable(counts)
+        return surprise, torch.stack(error, 1), p[:, 1:].flatten(2).sum(2), counts
 
     @staticmethod
-    def backward(ctx: Any, d_surprise: Tensor, d_error: Tensor, d_predicted: Tensor) -> tuple[Tensor, None]:
+    def backward(
+        ctx: Any, d_surprise: Tensor, d_error: Tensor, d_predicted: Tensor, _: Tensor
+    ) -> tuple[Tensor, None]:
         """With g_c the derivative by p_c: d logits_c = p_c (g_c - sum_k p_k g_k) + d_surprise (p_c - [y = c])."""
         p, labels = ctx.saved_tensors
-        valid = labels != IGNORE
-        d_surprise = torch.where(valid, d_surprise, 0)
         if_truth = (d_predicted - d_error)[:, :, None, None, None]
         if_other = (d_predicted + d_error)[:, :, None, None, None]
         gradient = torch.zeros_like(p)
         mean = torch.zeros_like(d_surprise)
         for c in range(1, p.shape[1]):
-            g_c = torch.where(labels == c, if_truth[:, c - 1], if_other[:, c - 1]).mul_(valid)
-            gradient[:, c] = g_c
-            mean.addcmul_(p[:, c], g_c)
+            gradient[:, c] = torch.where(labels == c, if_truth[:, c - 1], if_other[:, c - 1])
+            mean.addcmul_(p[:, c], gradient[:, c])
         gradient.sub_((mean - d_surprise).unsqueeze(1)).mul_(p)
+        zero = p.new_zeros(())
         for c in range(p.shape[1]):
-            gradient[:, c].sub_(torch.where(labels == c, d_surprise, 0))
+            gradient[:, c].sub_(torch.where(labels == c, d_surprise, zero))
         return gradient, None

@@ -1,11 +1,10 @@
 """Gradient checkpointing: keep only the inputs of blocks, and run each block again in the backward pass."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.checkpoint import checkpoint
 
@@ -32,7 +31,7 @@ def apply(module: Any, mode: str) -> None:
             f"net.checkpoint: {type(module).__name__} has no module with a convolution and a norm to recompute; "
             "set net.checkpoint=none."
         )
-    for block in blocks:
+    for block in dict.fromkeys(blocks):  # a module may be reached by two names
         kind = type(block)
         block.__class__ = type(f"Recomputed{kind.__name__}", (Recomputed, kind), {})
 
@@ -43,35 +42,26 @@ class Recomputed(nn.Module):
     def forward(self, *inputs: Any, **options: Any) -> Any:
         if not (self.training and torch.is_grad_enabled()):
             return super().forward(*inputs, **options)
-        tensors = [given for given in inputs if isinstance(given, Tensor)]
-        versions = [tensor._version for tensor in tensors]
-        return checkpoint(
-            super().forward,
-            *inputs,
-            use_reentrant=False,
-            context_fn=lambda: (nullcontext(), second_run(self, tensors, versions)),
-            **options,
-        )
+        contexts = (nullcontext(), KeptBuffers(self))  # of the first run and of the second
+        return checkpoint(super().forward, *inputs, use_reentrant=False, context_fn=lambda: contexts, **options)
 
 
-@contextmanager
-def second_run(block: nn.Module, tensors: Sequence[Tensor], versions: Sequence[int]) -> Iterator[None]:
-    """Let the second run update copies of the buffers: running statistics have had this batch in the first.
+class KeptBuffers:
+    """Lets a run update copies of a block's buffers: running statistics have had this batch in the first run.
 
-    Raises UserError where an input is no longer what the first run was given.
+    A class, because a graph that is retained is run again in every backward pass.
     """
-    if [tensor._version for tensor in tensors] != list(versions):
-        raise UserError(
-            f"net.checkpoint: the input of {type(block).__name__} was changed in place after the block was run, so it "
-            "cannot be recomputed; set net.checkpoint=none."
-        )
-    first = [(part, dict(part._buffers)) for part in block.modules() if part._buffers]
-    try:
-        for part, buffers in first:
+
+    def __init__(self, block: nn.Module) -> None:
+        self.block = block
+
+    def __enter__(self) -> None:
+        self.kept = [(part, dict(part._buffers)) for part in self.block.modules() if part._buffers]
+        for part, buffers in self.kept:
             part._buffers.update({name: None if b is None else b.clone() for name, b in buffers.items()})
-        yield
-    finally:
-        for part, buffers in first:
+
+    def __exit__(self, *error: object) -> None:
+        for part, buffers in self.kept:
             part._buffers.update(buffers)
 
 

@@ -1,6 +1,5 @@
 """Which cases can supply which output channel of the head."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,8 +7,6 @@ from pipeline.errors import UserError
 from pipeline.head import Head
 from pipeline.labels import IGNORE, Labels
 from pipeline.store.reader import PreparedCase
-
-SIDES = {"left", "right", "l", "r", "lt", "rt"}
 
 
 @dataclass(frozen=True)
@@ -43,13 +40,11 @@ class Index:
 def build_index(cases: Sequence[PreparedCase], head: Head, mirror: Sequence[str] = ()) -> Index:
     """Look up which of `cases` can supply each foreground channel of `head`.
 
-    Raises UserError where there is no case, where a channel (or, with "x" in `mirror`, its swap partner) has no voxel
-    in any case, and where mirroring on x would turn left classes into right ones without a `labels.swap`.
+    Raises UserError where there is no case, and where a channel (or, with "x" in `mirror`, its swap partner) has no
+    voxel in any case.
     """
     if not cases:
         raise UserError("data: no prepared case to train on; prepare at least one case with a label.")
-    if "x" in mirror:
-        check_sides(head.labels)
     targets = [tuple(target) for target in head.targets]
     partners = [tuple(head.labels.swapped(index) for index in target) for target in targets]
     sources = find_sources(cases, targets, head.target_names)
@@ -79,19 +74,3 @@ def has_annotation(case: PreparedCase) -> bool:
     """True where at least one voxel of a case is not ignored."""
     x, y, z = case.grid.shape_vox
     return case.counts.get(IGNORE, 0) < x * y * z
-
-
-def check_sides(labels: Labels) -> None:
-    """Raise UserError where a class name says left or right and no swap says what it becomes in the mirror."""
-    paired = {name for pair in labels.swap for name in pair}
-    sided = [name for name in labels.names if name not in paired and SIDES & set(words(name))]
-    if sided:
-        raise UserError(
-            f"augment.mirror: x is asked for, but mirroring exchanges left and right and {', '.join(sided)} stands in "
-            "no pair of labels.swap; add the pair, such as swap: [[kidney_left, kidney_right]], or take x away."
-        )
-
-
-def words(name: str) -> list[str]:
-    """Split a class name at capitals, digits and signs: "LeftParotid2" -> ["left", "parotid", "2"]."""
-    return [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", name)]

@@ -17,6 +17,8 @@ from pipeline.sampling.draw import Draw, draw
 from pipeline.sampling.index import Index
 from pipeline.volume.intensity import Intensity
 
+GRACE_S = 30  # a worker goes on for so long after SIGTERM; SIGALRM then ends it
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:
@@ -34,19 +36,19 @@ def make_batch(
 
     Raises UserError where a case cannot be read, RuntimeError where a finished patch lacks what its draw promises.
     """
-    draws = tuple(draw(index, sample, seed, step, slot) for slot in range(sample.batch))
     images = np.empty((sample.batch, 1, *sample.patch_vox), np.float32)
     labels = np.empty((sample.batch, *sample.patch_vox), np.uint8)
-    for slot, drawn in enumerate(draws):
-        case = index.cases[drawn.case]
-        try:
+    try:
+        draws = tuple(draw(index, sample, seed, step, slot) for slot in range(sample.batch))
+        for slot, drawn in enumerate(draws):
+            case = index.cases[drawn.case]
             patch = make_patch(case, drawn, sample.patch_vox, augment, intensity, index.labels)
-        except OSError as error:
-            raise UserError(
-                f"{case.name}: cannot be read from the store ({error}); if it was moved or removed, put it back or "
-                "run prepare again."
-            ) from error
-        images[slot, 0], labels[slot] = patch
+            images[slot, 0], labels[slot] = patch
+    except OSError as error:
+        raise UserError(
+            f"a prepared case cannot be read from the store any more ({error}); if the store was moved or removed, put "
+            "it back or run prepare again."
+        ) from error
     return Batch(torch.from_numpy(images), torch.from_numpy(labels), draws)
 
 
@@ -135,7 +137,11 @@ def start_workers(loader: DataLoader) -> Iterator[Batch | UserError]:
 
 
 def start_worker(worker: int) -> None:
-    """Set up a worker process: one thread, and Ctrl-C and SIGTERM left to the main process, which ends its workers."""
+    """Set up a worker process: one thread, and it outlives the signals that ask the main process to stop.
+
+    Those go to all processes of a terminal or a cluster's job, and the main one may need a batch until it has saved.
+    SIGTERM ends a worker in the end: it is also what Python ends workers with that are left over when it exits.
+    """
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE_S))

@@ -24,7 +24,7 @@ class Recorder:
 
     def __init__(self, folder: Path, head: Head, parts: list[str], device: torch.device, every: int, after_step: int) -> None:
         self.head, self.device, self.every = head, device, every
-        columns = ["step", "loss", *parts, "lr", "grad_norm", "logits_min", "logits_max", "patches_per_second"]
+        columns = ["step", "loss", *(f"{name}_part" for name in parts), "lr", "grad_norm", "logits_min", "logits_max", "patches_per_second"]
         columns += ["wait_share", "memory_bytes", "dice", *(f"dice {name}" for name in head.labels.names)]
         self.table = Table(folder / "train.csv", columns, after_step)
         self.board = Board(folder, after_step)
@@ -61,7 +61,7 @@ class Recorder:
         speed = sum(len(v.cases) for v in self.since_shown) / spent
         waiting = sum(v.wait_s for v in self.since_shown) / spent
         row = {
-            "step": vitals.step, "loss": vitals.loss, **vitals.parts, "lr": vitals.lr, "grad_norm": vitals.grad_norm,
+            "step": vitals.step, "loss": vitals.loss, **{f"{k}_part": v for k, v in vitals.parts.items()}, "lr": vitals.lr, "grad_norm": vitals.grad_norm,
             "logits_min": vitals.logits_min, "logits_max": vitals.logits_max, "patches_per_second": speed,
             "wait_share": waiting, "memory_bytes": vitals.memory_bytes,
         }  # fmt: skip

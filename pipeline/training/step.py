@@ -44,7 +44,7 @@ class Step:
         prediction = outputs[0].detach()
         low, high = (float(value) for value in torch.aminmax(prediction))
         if not torch.isfinite(loss):
-            raise self._diverged("the loss", float(loss), step, batch, low, high)
+            raise self._diverged("the loss", float(loss.detach()), step, batch, low, high)
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimiser)
         grad_norm = float(nn.utils.clip_grad_norm_(self.net.parameters(), self.clip))
@@ -54,8 +54,8 @@ class Step:
             group["lr"] = lr
         self.scaler.step(self.optimiser)
         self.scaler.update()
-        means = {name: float(value.mean()) for name, value in parts.items()}
-        return StepResult(float(loss), means, grad_norm, low, high, prediction)
+        means = {name: float(value.detach().mean()) for name, value in parts.items()}
+        return StepResult(float(loss.detach()), means, grad_norm, low, high, prediction)
 
     def forward(self, image: Tensor, labels: Tensor) -> tuple[Tensor | list[Tensor], dict[str, Tensor]]:
         """Return the network's outputs and the loss's parts, (B,) each."""

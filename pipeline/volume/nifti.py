@@ -119,6 +119,8 @@ def parse(data: bytes, path: Path) -> tuple[np.ndarray, Scaling, nib.Nifti1Heade
         offset = int(header["vox_offset"])
     except (HeaderDataError, ValueError, OverflowError) as error:
         raise UserError(f"{path}: damaged NIfTI header ({error}); copy or make it again.") from error
+    if offset < header.sizeof_hdr:
+        raise UserError(f"{path}: damaged NIfTI header (voxels from byte {offset} on); copy or make it again.")
     if dtype.kind not in "iuf":
         raise UserError(f"{path}: voxels are complex numbers or colours; expected one real number a voxel.")
     shape = spatial_shape(header.get_data_shape(), path)

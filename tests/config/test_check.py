@@ -63,9 +63,11 @@ def test_classes_of_a_data_set_are_checked_like_those_of_the_config() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["LeftParotid", "parotid left", "PAROTID_RIGHT", "lung_upper_lobe_left", "lungleft", "leftlung", "Lung_L", "R-kidney",
-     "lungR", "L", "kidney right 2"],
-)  # fmt: skip
+    [
+        *("LeftParotid", "parotid left", "PAROTID_RIGHT", "lung_upper_lobe_left", "lungleft", "leftlung"),
+        *("Lung_L", "R-kidney", "lungR", "L", "kidney right 2"),
+    ],
+)
 def test_a_name_that_says_a_side_is_noticed(name: str) -> None:
     assert names_side(name)
 

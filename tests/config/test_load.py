@@ -39,7 +39,9 @@ def test_overrides_win_over_the_file_and_later_ones_over_earlier_ones(tmp_path: 
 
 
 def test_values_of_overrides_are_yaml() -> None:
-    config = load(["train.lr=5e-3", "prepare.spacing_mm=[4, 4, 4]", "data.exclude=[no, b c]", "infer.input=", "work=a=b"])
+    config = load(
+        ["train.lr=5e-3", "prepare.spacing_mm=[4, 4, 4]", "data.exclude=[no, b c]", "infer.input=", "work=a=b"]
+    )
     assert config.train.lr == 0.005
     assert config.prepare.spacing_mm == (4.0, 4.0, 4.0)
     assert config.data.exclude == ("no", "b c")
@@ -126,6 +128,7 @@ def test_a_preset_is_where_other_keys_start_from() -> None:
         ("labels.Lung=x", 'labels.Lung: found "x", expected the whole number, or the list of whole numbers'),
         ("labels.Lung=[1, true]", "labels.Lung: found [1, true], expected the whole number, or the list"),
         ("labels.swap=[[A]]", 'labels.swap: found [["A"]], expected a list, each a list of 2, each text.'),
+        ('work="a\\0b"', 'work: found "a\\u0000b", expected a path without a zero byte.'),
         ("work=[a]", 'work: found ["a"], expected a path.'),
         ("steps", "steps: there is no such config file"),
         ("=5", "'=5': the key '' has an empty part"),

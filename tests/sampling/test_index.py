@@ -5,8 +5,8 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.head import Head
-from pipeline.labels import IGNORE, Labels, Region
-from pipeline.sampling.index import build_index, check_sides
+from pipeline.labels import IGNORE, Region
+from pipeline.sampling.index import build_index
 
 
 @pytest.fixture
@@ -52,20 +52,9 @@ def test_a_case_of_ignored_voxels_alone_cannot_anchor(cases, sided, make_case):
     assert index.annotated == ("a", "b", "c")
 
 
-@pytest.mark.parametrize("name", ["LeftParotid", "kidney_right", "Parotid_L", "LParotid", "lung lower RT"])
-def test_mirroring_a_sided_class_without_a_partner_is_refused(name):
-    with pytest.raises(UserError, match=f"augment.mirror: x is asked for, .*{name}"):
-        check_sides(Labels(values={name: 1, "Mandible": 2}))
-
-
-def test_sided_classes_in_a_pair_and_words_that_only_sound_sided_may_be_mirrored():
-    check_sides(Labels(values={"LeftParotid": 1, "RightParotid": 2}, swap=(("LeftParotid", "RightParotid"),)))
-    check_sides(Labels(values={"Bright": 1, "cleft": 2, "lung": 3, "rib": 4}))
-
-
-def test_sides_do_not_matter_unless_x_is_mirrored(make_point_case):
-    labels = Labels(values={"left": 1})
+def test_in_the_mirror_a_region_needs_a_case_with_its_partner(make_point_case, sided):
+    head = Head("regions", replace(sided, regions=(Region("one side", classes=("left",), write="left"),)))
     case = make_point_case({1: (0, 0, 0)})
-    assert build_index([case], Head("softmax", labels), mirror=("y", "z")).mirror == ("y", "z")
-    with pytest.raises(UserError, match="no pair of labels"):
-        build_index([case], Head("softmax", labels), mirror=("x",))
+    assert build_index([case], head, mirror=("y", "z")).sources[0].cases == ("case",)
+    with pytest.raises(UserError, match="one side"):
+        build_index([case], head, mirror=("x",))

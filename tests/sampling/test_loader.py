@@ -2,7 +2,10 @@ import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +26,7 @@ from pipeline.volume.volume import Volume
 SAMPLE = SampleSection(patch_vox=(12, 10, 8), batch=3)
 AUGMENT = AugmentSection(rotation_probability=0.5, scale_probability=0.5, noise_probability=0.5, mirror=("x", "y"))
 INTENSITY = Intensity((-200, 400), mean=0.4, std=0.2)
+ROOT = Path(__file__).parents[2]
 SHAPE = (20, 16, 12)
 SEED = 11
 
@@ -52,9 +56,7 @@ def load(index, first, last, workers):
 
 def same_bits(ours, theirs):
     return (
-        ours.draws == theirs.draws
-        and torch.equal(ours.image, theirs.image)
-        and torch.equal(ours.labels, theirs.labels)
+        ours.draws == theirs.draws and torch.equal(ours.image, theirs.image) and torch.equal(ours.labels, theirs.labels)
     )
 
 
@@ -92,8 +94,25 @@ def test_loading_takes_no_number_from_the_training(index):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_case_that_cannot_be_read_gives_its_sentence(index, store, workers):
     shutil.rmtree(store)
-    with pytest.raises(UserError, match=r"^\w: cannot be read from the store \(.*npy.*\); .* run prepare again\.$"):
+    with pytest.raises(UserError, match=r"^a prepared case cannot be read .*npy.* run prepare again\.$"):
         load(index, 0, 3, workers)
+
+
+def test_a_worker_asked_to_end_goes_on_for_its_grace_and_then_ends():
+    script = """if True:
+        import time
+        from pipeline.sampling import loader
+        loader.GRACE_S = 1
+        loader.start_worker(0)
+        print("up", flush=True)
+        time.sleep(60)
+    """
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=ROOT) as worker:
+        assert worker.stdout.readline() == b"up\n"
+        worker.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            worker.wait(0.3)
+        assert worker.wait(20) == -signal.SIGALRM
 
 
 def test_a_worker_outlives_an_interrupt_and_its_death_is_named(index):

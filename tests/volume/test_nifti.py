@@ -199,6 +199,15 @@ def test_a_volume_without_voxels_is_refused(write_nifti: Write) -> None:
     refused(read_image, path, "no voxels", "0 x 3 x 4")
 
 
+@pytest.mark.parametrize("offset", [0, -8, np.nan, np.inf])
+def test_voxels_that_begin_inside_the_header_are_refused(write_nifti: Write, offset: float) -> None:
+    path = write_nifti(CUBE, name="case.nii")
+    data = bytearray(path.read_bytes())
+    data[108:112] = np.float32(offset).tobytes()  # vox_offset
+    path.write_bytes(data)
+    refused(read_image, path, "damaged NIfTI header")
+
+
 def test_voxels_that_are_nan_or_infinite_are_counted(write_nifti: Write) -> None:
     voxels = CUBE.astype(np.float32)
     voxels[0, 0, :3] = np.nan, np.inf, -np.inf

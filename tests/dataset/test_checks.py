@@ -1,0 +1,122 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from pipeline.dataset.cases import Case
+from pipeline.dataset.checks import load_pair
+from pipeline.errors import UserError
+from pipeline.labels import Labels
+
+LABELS = Labels({"liver": (1,), "lung": (2, 3)}, ignore=9)
+AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
+SHAPE = (8, 7, 6)
+HU = np.where(np.arange(8 * 7 * 6).reshape(SHAPE) % 3 == 0, -1000, 40).astype(np.int16)
+
+
+@pytest.fixture
+def make_case(tmp_path: Path) -> Callable[..., Case]:
+    """Return a function that writes a CT and a label map, and gives their case."""
+
+    def make(image: np.ndarray = HU, label: np.ndarray | None = None, label_affine: np.ndarray = AFFINE) -> Case:
+        files = {}
+        voxels = np.zeros(SHAPE, np.uint8) if label is None else label
+        for role, array, affine in (("images", image, AFFINE), ("labels", voxels, label_affine)):
+            files[role] = tmp_path / role / "case 1.nii.gz"
+            files[role].parent.mkdir()
+            nib.save(nib.Nifti1Image(array, affine), files[role])
+        return Case("case 1", files["images"], files["labels"], "case 1", "train")
+
+    return make
+
+
+def shifted(x_mm: float) -> np.ndarray:
+    affine = AFFINE.copy()
+    affine[0, 3] = x_mm
+    return affine
+
+
+def test_a_pair_is_hounsfield_units_and_class_indices_on_one_grid(make_case) -> None:
+    values = np.zeros(SHAPE, np.uint8)
+    values[1, 2, 3], values[1, 2, 4], values[1, 2, 5] = 3, 9, 1
+    image, label = load_pair(make_case(label=values), LABELS)
+    np.testing.assert_array_equal(image.voxels, HU)
+    assert label.voxels.dtype == np.uint8
+    assert (label.voxels[1, 2, 3], label.voxels[1, 2, 4], label.voxels[1, 2, 5]) == (2, 255, 1)
+    assert np.count_nonzero(label.voxels) == 3
+    np.testing.assert_array_equal(label.grid.affine_mm, image.grid.affine_mm)
+
+
+@pytest.mark.parametrize(("x_mm", "fine"), [(0.19, True), (0.21, False), (-0.21, False)])
+def test_corners_may_lie_a_tenth_of_a_voxel_apart(make_case, x_mm: float, fine: bool) -> None:
+    case = make_case(label_affine=shifted(x_mm))
+    if fine:
+        load_pair(case, LABELS)
+        return
+    with pytest.raises(UserError, match=r"labels/case 1.nii.gz lies on another grid than .*images/case 1.nii.gz") as told:
+        load_pair(case, LABELS)
+    assert "8 x 7 x 6 voxels of 2 x 2 x 3 mm from (0, 0, 0)" in str(told.value)
+    assert f"8 x 7 x 6 voxels of 2 x 2 x 3 mm from ({x_mm:g}, 0, 0)" in str(told.value)
+    assert "up to 0.21 mm apart" in str(told.value)
+
+
+def test_a_label_of_another_shape_is_refused_with_both_shown(make_case) -> None:
+    with pytest.raises(UserError, match=r"8 x 7 x 5 voxels .* against 8 x 7 x 6 voxels"):
+        load_pair(make_case(label=np.zeros((8, 7, 5), np.uint8)), LABELS)
+
+
+@pytest.mark.parametrize("value", [7, 255])
+def test_a_value_of_no_class_is_refused_with_case_file_and_count(make_case, value: int) -> None:
+    values = np.zeros(SHAPE, np.uint8)
+    values[0, 0, :4] = value
+    with pytest.raises(UserError, match=rf"labels/case 1.nii.gz \(case case 1\): label values {value} \(4 voxels\)"):
+        load_pair(make_case(label=values), LABELS)
+
+
+def test_a_label_rescaled_to_a_fraction_is_refused(make_case) -> None:
+    values = np.zeros(SHAPE, np.float32)
+    values[0, 0, 0] = 1 / 255
+    with pytest.raises(UserError, match=r"labels/case 1.nii.gz: label value 0\.00392.*rescaled to 0\.\.1"):
+        load_pair(make_case(label=values), LABELS)
+
+
+def test_an_empty_label_is_allowed_with_a_warning(make_case, caplog) -> None:
+    _, label = load_pair(make_case(), LABELS)
+    assert not label.voxels.any()
+    assert "empty, no voxel belongs to any class" in caplog.text
+    assert "case 1" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.clip((HU + 200) / 600, 0, 1).astype(np.float32),
+        (np.clip(HU, -200, 400) / 400).astype(np.float32),
+        np.zeros(SHAPE, np.int16),
+    ],
+    ids=["0..1", "-0.5..1", "constant"],
+)
+def test_an_image_that_was_windowed_to_about_0_to_1_is_refused(make_case, image: np.ndarray) -> None:
+    with pytest.raises(UserError, match=r"images/case 1.nii.gz: values from .* to .*expected HU"):
+        load_pair(make_case(image), LABELS)
+
+
+def test_an_image_without_a_negative_value_is_told(make_case, caplog) -> None:
+    load_pair(make_case((HU + 1000).astype(np.int16)), LABELS)
+    assert "values from 0 to 1040, none negative; expected HU" in caplog.text
+
+
+def test_a_ct_of_water_and_air_is_told_nothing(make_case, caplog) -> None:
+    values = np.zeros(SHAPE, np.uint8)
+    values[0, 0, 0] = 1
+    water = np.where(HU > 0, 0, -1000).astype(np.int16)  # two thirds of its voxels are exactly 0
+    load_pair(make_case(water, values), LABELS)
+    assert caplog.text == ""
+
+
+def test_a_case_without_a_label_is_refused_with_the_file_that_is_missing_and_the_cure(tmp_path: Path) -> None:
+    case = Case("a", tmp_path / "images" / "a.nii.gz", None, "a", "train")
+    with pytest.raises(UserError, match=r"expected .*labels/a\.nii\.gz\..*data\.exclude=\[a\]"):
+        load_pair(case, LABELS)

@@ -1,0 +1,272 @@
+"""Commands from the outside: what they print, what they import, and how they end."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from pipeline import __version__, cli
+from pipeline.config.load import load
+from pipeline.errors import Interrupted, UserError
+from pipeline.work import Outcome
+
+ROOT = Path(__file__).parents[1]
+HEAVY = {"torch", "monai", "nibabel", "scipy", "matplotlib", "SimpleITK", "tensorboard"}
+Run = Callable[..., int]
+
+
+@pytest.fixture
+def run_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Return a function that runs a stage, which does what is given, through the command line."""
+
+    def run_stage(stage: Callable[..., Outcome], *words: str, work: Path | None = None) -> int:
+        monkeypatch.setitem(sys.modules, "pipeline.stages.probe", SimpleNamespace(run=stage))
+        return cli.main("probe", [f"work={work or tmp_path / 'work'}", *words])
+
+    return run_stage
+
+
+def raising(error: BaseException) -> Callable[..., Outcome]:
+    def stage(config: object) -> Outcome:
+        raise error
+
+    return stage
+
+
+# Before a stage
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--print-config"], ["train.stepz=1"], ["nothing.yaml"], ["--version"]])
+def test_nothing_heavy_is_imported_before_a_stage_runs(words: list[str]) -> None:
+    code = f"import sys; from pipeline.cli import main; main('train', {words}); print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    modules = done.stderr.splitlines()[-1].split()
+    assert "pipeline.cli" in modules
+    assert HEAVY & set(modules) == set()
+
+
+@pytest.mark.parametrize("stage", cli.STAGES)
+def test_scripts_work_from_any_folder(stage: str, tmp_path: Path) -> None:
+    command = [sys.executable, ROOT / "scripts" / f"{stage}.py", ROOT / "configs" / "head_neck.yaml", "--print-config"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    (tmp_path / "printed.yaml").write_text(done.stdout)
+    assert load([str(tmp_path / "printed.yaml")]) == load([str(ROOT / "configs" / "head_neck.yaml")])
+    assert [path.name for path in tmp_path.iterdir()] == ["printed.yaml"]
+
+
+def test_help_names_usage_options_and_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main("train", ["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("usage: python scripts/train.py [CONFIG.yaml] [key=value ...]")
+    assert "--print-config" in shown and "steps: optimiser steps; a whole number of at least 1 [1000]" in shown
+
+
+def test_the_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main("train", ["--version"]) == 0
+    assert capsys.readouterr().out == f"hounsfield {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["train.stepz=1"], "error: train.stepz: unknown key; did you mean train.steps?\n"),
+        (["--stepz", "5"], "error: --stepz: unknown option; expected key=value"),
+    ],
+)
+def test_a_wrong_command_ends_with_2_and_touches_nothing(
+    words: list[str], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main("train", words) == 2
+    assert capsys.readouterr().err.startswith(sentence)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "out", "err"),
+    [
+        (["--version"], 0, f"hounsfield {__version__}", ""),
+        (["--help"], 0, "prepare   bring every case", ""),
+        (["evaluate", "--help"], 0, "scripts/evaluate.py", ""),
+        (["trian"], 2, "", "error: 'trian' is no stage; expected one of prepare, train"),
+        ([], 2, "", "error: no stage is named"),
+    ],
+)
+def test_the_installed_command_takes_the_stage_first(
+    words: list[str], code: int, out: str, err: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["hounsfield", *words])
+    assert cli.entry() == code
+    shown = capsys.readouterr()
+    assert out in shown.out and err in shown.err
+
+
+def test_a_python_without_the_libraries_gets_a_sentence() -> None:
+    command = [sys.executable, "-I", "-S", str(ROOT / "scripts" / "train.py")]  # -S: no installed packages
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: the library ")
+    assert "scripts/env.sh" in done.stderr and "Traceback" not in done.stderr
+
+
+# Around a stage
+
+
+def test_the_stage_gets_the_config_and_its_outcome_decides_the_exit_code(run_stage: Run, tmp_path: Path) -> None:
+    seen = []
+
+    def stage(config: object) -> Outcome:
+        seen.append(config)
+        return Outcome(done=("a",))
+
+    assert run_stage(stage, "train.steps=77") == 0
+    assert seen == [load([f"work={tmp_path / 'work'}", "train.steps=77"])]
+
+
+def test_failed_units_are_listed_with_the_way_to_leave_them_out(
+    run_stage: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed = {"hn_003": "hn_003.nii.gz: holds NaN.", "my case": "why"}
+    assert run_stage(lambda config: Outcome(("a", "b"), ("c",), failed), "data.exclude=[old]") == 1
+    shown = capsys.readouterr().err
+    assert "probe: 2 made, 1 already there, 2 failed\n" in shown
+    assert "  hn_003: hn_003.nii.gz: holds NaN.\n  my case: why\n" in shown
+    assert "leave them out: 'data.exclude=[old, hn_003, my case]'\n" in shown
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "sentence"),
+    [
+        (UserError("a.nii: holds NaN; repair it."), 2, "error: a.nii: holds NaN; repair it.\n"),
+        (OSError(errno.ENOSPC, "x", "/a/b"), 2, "error: /a/b: no space left on device; free some space"),
+        (MemoryError(), 2, "error: not enough memory"),
+        (ModuleNotFoundError("x", name="torch"), 2, "error: the library torch is missing"),
+        (Interrupted(), 75, "interrupted; run the same command again to continue\n"),
+        (KeyboardInterrupt(), 75, "interrupted; run the same command again to continue\n"),
+        (ZeroDivisionError("inner"), 3, "internal error: ZeroDivisionError: inner\n"),
+    ],
+)
+def test_what_a_stage_raises_becomes_a_sentence_and_a_code(
+    error: BaseException, code: int, sentence: str, run_stage: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_stage(raising(error)) == code
+    shown = capsys.readouterr().err
+    assert shown.startswith(sentence)
+    assert "Traceback" not in shown
+
+
+def test_the_traceback_of_an_internal_error_is_in_the_log_file(
+    run_stage: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_stage(raising(ZeroDivisionError("inner")))
+    file = tmp_path / "work" / "log" / "probe.log"
+    assert str(file) in capsys.readouterr().err
+    text = file.read_text()
+    assert "Traceback" in text and "ZeroDivisionError: inner" in text and "command: probe work=" in text
+
+
+def test_a_stage_that_is_not_there_is_an_internal_error(tmp_path: Path) -> None:
+    assert cli.main("no_such_stage", [f"work={tmp_path}"]) == 3
+
+
+@pytest.mark.parametrize("place", ["file/work", "file"])
+def test_a_work_folder_that_cannot_be_made_gets_its_sentence(
+    place: str, run_stage: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert run_stage(lambda config: Outcome(), work=tmp_path / place) == 2
+    assert "a file stands where a folder is expected" in capsys.readouterr().err
+
+
+@pytest.fixture
+def no_root() -> Iterator[None]:
+    """Give up root's right to write anywhere while a test runs."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    yield
+    if user == 0:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def read_only() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o555)
+        yield Path(folder)
+        Path(folder).chmod(0o755)
+
+
+def test_a_read_only_work_folder_gets_its_sentence(
+    run_stage: Run, read_only: Path, no_root: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_stage(lambda config: Outcome(), work=read_only) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"error: {read_only}/log: permission denied; change its permissions, or choose another")
+
+
+# Stopped from the outside
+
+STAGE = """
+import sys, time
+from pathlib import Path
+from types import SimpleNamespace
+sys.path.insert(0, {root!r})
+from pipeline.cli import main
+from pipeline.work import Unit, run_units
+
+WORK = Path({work!r})
+
+def make(unit, temporary):
+    temporary.write_text("half")
+    while unit.name == "slow" and not (WORK / "hurry").exists():
+        time.sleep(0.01)
+
+def run(config):
+    units = [Unit(name, "k", WORK / "store" / name) for name in ("quick", "slow", "last")]
+    return run_units(WORK / "store", units, make, workers={workers})
+
+if __name__ == "__main__":
+    sys.modules["pipeline.stages.prepare"] = SimpleNamespace(run=run)
+    sys.exit(main("prepare", ["work=" + str(WORK)]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "workers"), [(signal.SIGINT, 0), (signal.SIGTERM, 0), (signal.SIGINT, 2), (signal.SIGTERM, 2)]
+)
+def test_a_signal_ends_with_75_and_the_same_command_continues(
+    number: signal.Signals, workers: int, tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    script = tmp_path / "stage.py"
+    script.write_text(STAGE.format(root=str(ROOT), work=str(work), workers=workers))
+    command = [sys.executable, str(script)]
+    # A group of its own: a terminal and Slurm signal the processes of a stage together with their parent.
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    _wait_for(lambda: any(work.glob("store/.partial-*-slow")) and (work / "store/records/quick.json").exists())
+    os.killpg(process.pid, number)
+    assert process.communicate(timeout=20)[1].endswith("interrupted; run the same command again to continue\n")
+    assert process.returncode == 75
+    assert list(work.glob("store/.partial-*")) == []
+    made_before = (work / "store/quick").stat().st_mtime_ns
+    (work / "hurry").touch()
+    again = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert again.returncode == 0, again.stderr
+    assert (work / "store/done.json").exists()
+    assert (work / "store/quick").stat().st_mtime_ns == made_before
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline_s, "the stage did not get this far"
+        time.sleep(0.01)

@@ -1,0 +1,66 @@
+import pytest
+import torch
+
+from pipeline.device import amp_dtype, choose, cpu_has_bf16, memory_format, peak_memory_bytes
+from pipeline.errors import UserError
+
+CPU = torch.device("cpu")
+NO_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens on machines without CUDA")
+
+
+def test_cpu_is_always_there():
+    assert choose("cpu") == CPU
+
+
+def test_auto_takes_cuda_where_there_is_one():
+    assert choose("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "cpu:0", "CUDA", ""])
+def test_other_words_are_refused(name):
+    with pytest.raises(UserError, match="expected auto, cpu, cuda or cuda:N"):
+        choose(name)
+
+
+@NO_CUDA
+@pytest.mark.parametrize("name", ["cuda", "cuda:1"])
+def test_cuda_is_refused_with_the_reason_where_there_is_none(name):
+    with pytest.raises(UserError, match=f"{name} was asked for, but torch .* cannot use it: .*; use cpu"):
+        choose(name)
+
+
+@pytest.mark.parametrize(("amp", "dtype"), [("off", None), ("bf16", torch.bfloat16)])
+def test_what_is_asked_for_is_taken_without_a_trial(amp, dtype):
+    assert amp_dtype(amp, CPU, trial=lambda given: pytest.fail("no trial was needed")) is dtype
+
+
+def test_fp16_is_for_gpus():
+    assert amp_dtype("fp16", torch.device("cuda")) is torch.float16
+    with pytest.raises(UserError, match="fp16 needs a GPU"):
+        amp_dtype("fp16", CPU)
+
+
+def test_auto_on_a_cpu_without_a_trial_is_float32():
+    assert amp_dtype("auto", CPU) is None
+
+
+@pytest.mark.skipif(not cpu_has_bf16(), reason="the processor has no native bfloat16")
+@pytest.mark.parametrize(("seconds", "dtype"), [(0.5, torch.bfloat16), (0.9, None), (2.0, None)])
+def test_auto_takes_bfloat16_only_where_the_trial_is_clearly_faster(seconds, dtype):
+    assert amp_dtype("auto", CPU, trial=lambda given: 1.0 if given is None else seconds) is dtype
+
+
+@pytest.mark.skipif(cpu_has_bf16(), reason="the processor has native bfloat16")
+def test_auto_does_not_try_an_emulated_bfloat16():
+    assert amp_dtype("auto", CPU, trial=lambda given: pytest.fail("it is emulated")) is None
+
+
+def test_convolutions_run_channels_last_on_a_cpu():
+    assert memory_format(CPU) is torch.channels_last_3d
+
+
+def test_peak_memory_of_the_process_holds_a_tensor_that_was_filled():
+    size = 50_000_000
+    tensor = torch.ones(size, dtype=torch.uint8)
+    assert peak_memory_bytes(CPU) >= tensor.nbytes
+    assert peak_memory_bytes(CPU) < 1e12  # bytes, not thousands of them

@@ -1,0 +1,159 @@
+"""What is said where: console, log file, progress, tables, and what the machine refuses."""
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline import log
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _stopped_afterwards() -> Iterator[None]:
+    yield
+    log.stop()
+
+
+def test_the_console_has_lines_as_they_are_and_a_word_before_warnings(capsys: pytest.CaptureFixture[str]) -> None:
+    log.start()
+    log.log.debug("unseen")
+    log.log.info("step %d [bold] of /a/very/long/path/%s", 5, "x" * 200)
+    log.log.warning("careful")
+    log.log.error("broken")
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err == f"step 5 [bold] of /a/very/long/path/{'x' * 200}\nwarning: careful\nerror: broken\n"
+
+
+def test_the_file_has_everything_with_tracebacks_and_is_continued(tmp_path: Path) -> None:
+    file = tmp_path / "log" / "train.log"
+    for run in ("first", "second"):
+        log.start(file)
+        log.log.debug("%s run äö", run)
+        try:
+            raise KeyError("inside")
+        except KeyError:
+            log.log.debug("stopped by:", exc_info=True)
+        log.stop()
+    text = file.read_text(encoding="utf-8")
+    assert text.index("first run äö") < text.index("second run äö")
+    assert text.count("Traceback") == 2
+
+
+def test_starting_again_does_not_say_things_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    log.start()
+    log.start()
+    log.log.info("once")
+    assert capsys.readouterr().err == "once\n"
+
+
+def test_progress_off_a_terminal_is_the_first_and_the_last_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log.start(tmp_path / "log")
+    with log.progress(4, "prepare") as advance:
+        for name in ("a", "b", "c", "d"):
+            advance(name)
+    assert capsys.readouterr().err == "prepare 1/4 (a)\nprepare 4/4 (d)\n"
+    assert "prepare 3/4 (c)" in (tmp_path / "log").read_text()
+
+
+def test_progress_says_something_again_after_a_while(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(log, "PROGRESS_LINE_EVERY_S", 0.0)
+    log.start()
+    with log.progress(3, "infer") as advance:
+        for _ in range(3):
+            advance("")
+    assert capsys.readouterr().err == "infer 1/3\ninfer 2/3\ninfer 3/3\n"
+
+
+def test_progress_over_nothing_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    log.start()
+    with log.progress(0, "prepare"):
+        pass
+    assert capsys.readouterr().err == ""
+
+
+def test_on_a_terminal_progress_is_a_bar_and_messages_stay_readable(tmp_path: Path) -> None:
+    pty = pytest.importorskip("pty")
+    code = (
+        "from pipeline import log; log.start()\n"
+        "with log.progress(2, 'prepare') as advance:\n"
+        "    advance('hn_001'); log.log.warning('in between'); advance('hn_002')\n"
+        "log.table('scores', ['class', 'Dice'], [['Mandible', 0.9]])\n"
+    )
+    ours, theirs = pty.openpty()
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "80"}
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=theirs, stderr=theirs, env=environment) as run:
+        os.close(theirs)
+        shown = b""
+        while chunk := _read(ours):
+            shown += chunk
+    os.close(ours)
+    assert run.returncode == 0
+    text = shown.decode()
+    assert "2/2" in text and "━" in text and "hn_002" in text
+    assert "warning: in between" in text
+    assert "│ Mandible │  0.9 │" in text
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 65536)
+    except OSError:  # how Linux says that the other end of a terminal is closed
+        return b""
+
+
+def test_a_table_off_a_terminal_is_aligned_text(capsys: pytest.CaptureFixture[str]) -> None:
+    log.table("scores", ["class", "Dice", "n"], [["Mandible", "0.912", 4], ["Cord", "0.7", 12]])
+    assert capsys.readouterr().out.splitlines() == [
+        "scores",
+        "class      Dice   n",
+        "Mandible  0.912   4",
+        "Cord        0.7  12",
+    ]
+
+
+def test_a_table_without_rows_is_its_head(capsys: pytest.CaptureFixture[str]) -> None:
+    log.table("scores", ["class", "Dice"], [])
+    assert capsys.readouterr().out.splitlines() == ["scores", "class  Dice"]
+
+
+def test_kept_messages_are_handed_over_once(capsys: pytest.CaptureFixture[str]) -> None:
+    kept = log.keep()
+    log.log.warning("from %s", "far")
+    assert kept.take() == [(30, "from far")]
+    assert kept.take() == []
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.ENOSPC, "x", "/a/b"), ["/a/b: no space left on device", "free some space", "work="]),
+        (OSError(errno.ENOSPC, "x"), ["writing a file: no space"]),
+        (OSError(errno.EROFS, "x", "/a"), ["/a: read-only file system", "work="]),
+        (PermissionError(errno.EACCES, "x", "/a"), ["/a: permission denied", "permissions"]),
+        (FileNotFoundError(errno.ENOENT, "x", "/a"), ["/a: no such file", "check the path"]),
+        (NotADirectoryError(errno.ENOTDIR, "x", "/a"), ["/a: not a directory", "a file stands where a folder"]),
+        (OSError(errno.EIO, "x", "/a"), ["/a: input/output error", "check the disk"]),
+        (MemoryError(), ["not enough memory", "workers"]),
+    ],
+)
+def test_what_the_machine_refuses_gets_a_sentence(error: Exception, words: list[str]) -> None:
+    sentence = log.explain(error)
+    assert sentence is not None
+    assert [word for word in words if word not in sentence] == []
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), OSError("no number"), KeyError("x")])
+def test_other_errors_get_none(error: Exception) -> None:
+    assert log.explain(error) is None

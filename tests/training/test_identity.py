@@ -1,0 +1,39 @@
+"""A run belongs to one config."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.files import write_json
+from pipeline.training.identity import claim
+
+KEYS = {"train.lr": 0.1, "sample.batch": 2}
+
+
+def test_the_same_keys_join_the_run_and_learn_when_it_is_done(tmp_path: Path) -> None:
+    folder = tmp_path / "fold0"
+    assert not claim(folder, KEYS, resume=True, restart=False)
+    assert not claim(folder, KEYS, resume=True, restart=False)
+    write_json(folder / "done.json", {})
+    assert claim(folder, KEYS, resume=True, restart=False)
+
+
+def test_other_keys_are_refused_with_what_differs_and_two_ways_out(tmp_path: Path) -> None:
+    claim(tmp_path / "fold0", KEYS, resume=True, restart=False)
+    with pytest.raises(UserError, match=r"train\.lr: 0\.1 then, 0\.2 now.*work=.*train\.restart=true") as error:
+        claim(tmp_path / "fold0", KEYS | {"train.lr": 0.2}, resume=True, restart=False)
+    assert "sample.batch" not in str(error.value)
+
+
+def test_restart_moves_the_old_run_aside(tmp_path: Path) -> None:
+    claim(tmp_path / "fold0", KEYS, resume=True, restart=False)
+    (tmp_path / "fold0" / "mine.txt").write_text("kept")
+    assert not claim(tmp_path / "fold0", KEYS | {"train.lr": 0.2}, resume=True, restart=True)
+    assert [path.read_text() for path in tmp_path.glob("fold0-before-*/mine.txt")] == ["kept"]
+
+
+def test_an_unfinished_run_is_not_joined_where_resume_is_off(tmp_path: Path) -> None:
+    claim(tmp_path / "fold0", KEYS, resume=True, restart=False)
+    with pytest.raises(UserError, match=r"train\.resume is false"):
+        claim(tmp_path / "fold0", KEYS, resume=False, restart=False)
