@@ -63,7 +63,7 @@ class Labels:
                         f"labels: value {value} belongs to both {owner[value]} and {name}; give it to one of them."
                     )
                 owner[value] = name
-        named = [(f"swap {list(pair)}", pair) for pair in self.swap]
+        named: list[tuple[str, tuple[str, ...]]] = [(f"swap {list(pair)}", pair) for pair in self.swap]
         named += [(f"region {region.name}", (*region.classes, region.write)) for region in self.regions]
         for what, names in named:
             for name in names:
@@ -97,7 +97,7 @@ class Labels:
 
         Raises UserError with the values that belong to no class, and how many voxels hold each.
         """
-        known = {value: 0 for value in self.background}
+        known = dict.fromkeys(self.background, 0)
         known |= {value: index for index, given in enumerate(self.values.values(), 1) for value in given}
         if self.ignore is not None:
             known[self.ignore] = IGNORE

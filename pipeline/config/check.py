@@ -12,10 +12,11 @@ from pipeline.labels import Labels
 def check(config: Config) -> None:
     """Raise UserError where two settings contradict each other."""
     config.loss.name_under(config.head.kind)
-    if config.train.minutes is None and config.train.warmup_steps >= config.train.steps:
+    warmup = config.train.warmup(config.train.steps)
+    if config.train.minutes is None and warmup >= config.train.steps:
         raise UserError(
-            f"train.warmup_steps: {config.train.warmup_steps} steps of warm-up leave none of train.steps="
-            f"{config.train.steps}; expected fewer, such as train.warmup_steps={config.train.steps // 10}."
+            f"train.warmup_steps: {warmup} steps of warm-up leave none of train.steps={config.train.steps}; expected "
+            f"fewer, such as train.warmup_steps={config.train.steps // 10}."
         )
     if config.train.fold != "all" and config.train.fold >= config.data.folds:
         raise UserError(

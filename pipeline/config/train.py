@@ -1,10 +1,12 @@
 """How long and how the network is trained."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from pipeline.config.section import Count, Device, Natural, Positive, Section
+
+LONGEST_WARMUP = 50
 
 
 class TrainSection(Section):
@@ -19,7 +21,9 @@ class TrainSection(Section):
     optimiser: Literal["adamw"] = "adamw"
     weight_decay: float = Field(1e-4, ge=0)
     schedule: Literal["constant", "cosine"] = "cosine"
-    warmup_steps: int = Field(50, ge=0, description="steps over which the learning rate rises from 0")
+    warmup_steps: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
+        "auto", description="steps over which the learning rate rises from 0; auto: a tenth of steps, at most 50"
+    )
     clip: Positive = Field(1.0, description="largest gradient norm")
     validate_every_steps: Count = Field(250, description="whole-volume validation of the held-out fold")
     patience: Count | None = Field(None, description="validations without a better Dice before training ends")
@@ -28,3 +32,9 @@ class TrainSection(Section):
     log_every_steps: Count = Field(10, description="line in the log and point in TensorBoard")
     resume: bool = Field(True, description="continue an interrupted run; false: refuse to")
     restart: bool = Field(False, description="move a run that is there aside and begin anew")
+
+    def warmup(self, steps: int | None) -> int:
+        """Return the steps of warm-up of a run of `steps`, None where its length is not known yet."""
+        if self.warmup_steps != "auto":
+            return self.warmup_steps
+        return LONGEST_WARMUP if steps is None else min(LONGEST_WARMUP, steps // 10)

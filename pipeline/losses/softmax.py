@@ -20,18 +20,17 @@ def compare_softmax(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Ten
     surprise: -log p_y, (B, x, y, z), 0 where ignored. The others are (B, C - 1), sums over valid voxels for each
     class c but background: |p_c - [y = c]|, p_c, [y = c].
     """
-    surprise, error, predicted, wanted = _CompareSoftmax.apply(logits, labels)
-    return surprise, error, predicted, wanted
+    return _CompareSoftmax.apply(logits, labels)
 
 
 class _CompareSoftmax(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        valid = (labels != IGNORE).to(logits.dtype)
+        valid = (labels != IGNORE).unsqueeze(1)
+        truth = labels.long().unsqueeze(1).mul_(valid)
         log_p = functional.log_softmax(logits, 1)
-        truth = labels.long().mul_(labels != IGNORE).unsqueeze(1)
-        surprise = -log_p.gather(1, truth).squeeze(1) * valid
-        p = log_p.exp_().mul_(valid.unsqueeze(1))  # 0 where ignored, so that no sum below needs a mask
+        surprise = (-log_p.gather(1, truth) * valid).squeeze(1)
+        p = log_p.exp_().mul_(valid.to(logits.dtype))  # 0 where ignored, so that no sum below needs a mask
         error, wanted = [], []
         for c in range(1, p.shape[1]):
             is_c = labels == c
@@ -43,9 +42,7 @@ class _CompareSoftmax(torch.autograd.Function):
         return surprise, torch.stack(error, 1), p[:, 1:].flatten(2).sum(2), counts
 
     @staticmethod
-    def backward(
-        ctx: Any, d_surprise: Tensor, d_error: Tensor, d_predicted: Tensor, _: Tensor
-    ) -> tuple[Tensor, None]:
+    def backward(ctx: Any, d_surprise: Tensor, d_error: Tensor, d_predicted: Tensor, _: Tensor) -> tuple[Tensor, None]:
         """With g_c the derivative by p_c: d logits_c = p_c (g_c - sum_k p_k g_k) + d_surprise (p_c - [y = c])."""
         p, labels = ctx.saved_tensors
         if_truth = (d_predicted - d_error)[:, :, None, None, None]

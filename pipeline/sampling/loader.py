@@ -44,7 +44,7 @@ def make_batch(
             case = index.cases[drawn.case]
             patch = make_patch(case, drawn, sample.patch_vox, augment, intensity, index.labels)
             images[slot, 0], labels[slot] = patch
-    except OSError as error:
+    except (OSError, EOFError) as error:
         raise UserError(
             f"a prepared case cannot be read from the store any more ({error}); if the store was moved or removed, put "
             "it back or run prepare again."
@@ -107,13 +107,13 @@ def batches(
     while True:
         try:
             item = next(items, None)
-        except RuntimeError as error:
-            if "DataLoader worker (pid" not in str(error):
+        except (RuntimeError, EOFError, OSError) as error:
+            if not tells_death(error):
                 raise
             raise UserError(
-                f"sample.workers: one of {workers} loader processes died ({error}); expected all of them to live. "
-                "Mostly memory, or /dev/shm, was full: run the same command again with fewer workers, such as "
-                "sample.workers=0, or give the job more memory."
+                f"sample.workers: one of {workers} loader processes died ({str(error) or 'its connection closed'}); "
+                "expected all of them to live. Mostly memory, or /dev/shm, was full: run the same command again with "
+                "fewer workers, such as sample.workers=0, or give the job more memory."
             ) from error
         if item is None:
             return
@@ -134,6 +134,15 @@ def start_workers(loader: DataLoader) -> Iterator[Batch | UserError]:
     items = iter(loader)
     signal.signal(signal.SIGCHLD, handler)
     return items
+
+
+def tells_death(error: Exception) -> bool:
+    """True where an error of a loader means that a worker has died.
+
+    torch says so in words, but not before the process is reaped; until then its connections just break. No other
+    EOFError or OSError comes out of a loader, as `make_batch` turns its own into UserErrors.
+    """
+    return isinstance(error, EOFError | OSError) or "DataLoader worker (pid" in str(error)
 
 
 def start_worker(worker: int) -> None:

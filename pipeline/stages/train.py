@@ -20,7 +20,6 @@ from pipeline.head import Head
 from pipeline.labels import Labels
 from pipeline.log import log
 from pipeline.losses.build import build as build_loss
-from pipeline.losses.loss import Loss
 from pipeline.model import Model, ModelFacts
 from pipeline.nets.probe import Verdict, probe
 from pipeline.nets.registry import build, check_patch
@@ -36,7 +35,7 @@ from pipeline.training.optimise import make_optimiser
 from pipeline.training.recorder import Recorder
 from pipeline.training.step import Step
 from pipeline.training.trial import trial_seconds
-from pipeline.training.validate import Validation, validate
+from pipeline.training.validate import validate
 from pipeline.volume.intensity import Intensity, standardisation
 from pipeline.work import Outcome, WorkFolder, available_cores
 

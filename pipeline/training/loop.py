@@ -10,10 +10,10 @@ import torch
 from pipeline.config.train import TrainSection
 from pipeline.errors import Interrupted
 from pipeline.log import log
-from pipeline.training.recorder import Recorder
 from pipeline.sampling.loader import Batch
 from pipeline.training.checkpoint import State, save_state
 from pipeline.training.optimise import learning_rate, optimiser_tensors, restore_optimiser
+from pipeline.training.recorder import Recorder
 from pipeline.training.step import Step
 from pipeline.training.stop import StopRequest
 from pipeline.training.validate import Validation

@@ -18,11 +18,12 @@ def learning_rate(step: int, steps: int | None, train: TrainSection) -> float:
 
     steps: length of the run; None while it is not known yet, which holds the rate after the warm-up.
     """
-    warmup = min(1.0, step / (train.warmup_steps + 1))
+    warmup_steps = train.warmup(steps)
+    risen = min(1.0, step / (warmup_steps + 1))
     if train.schedule == "constant" or steps is None:
-        return train.lr * warmup
-    done = max(0, step - 1 - train.warmup_steps) / max(1, steps - train.warmup_steps)
-    return train.lr * warmup * 0.5 * (1 + cos(pi * done))
+        return train.lr * risen
+    done = max(0, step - 1 - warmup_steps) / max(1, steps - warmup_steps)
+    return train.lr * risen * 0.5 * (1 + cos(pi * done))
 
 
 def optimiser_tensors(net: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:

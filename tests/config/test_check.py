@@ -23,7 +23,7 @@ REGION = "labels.regions={all: {classes: [LungLeft, LungRight], write: LungLeft}
         ([LUNGS, "head.kind=sigmoid", "loss.class_weights.background=2"], "loss.class_weights.background", "LungLeft"),
         ([LUNGS, REGION, "head.kind=regions", "loss.class_weights.LungLeft=2"], "loss.class_weights.LungLeft", "all"),
         ([LUNGS, "augment.mirror=[x]"], "augment.mirror", "swap"),
-        (["train.steps=50"], "train.warmup_steps", "train.warmup_steps=5"),
+        (["train.steps=50", "train.warmup_steps=50"], "train.warmup_steps", "train.warmup_steps=5"),
         (["train.fold=5"], "train.fold", "0 to 4"),
         (["train.fold=3", "data.folds=3"], "train.fold", "0 to 2"),
     ],

@@ -55,7 +55,9 @@ def test_corners_may_lie_a_tenth_of_a_voxel_apart(make_case, x_mm: float, fine: 
     if fine:
         load_pair(case, LABELS)
         return
-    with pytest.raises(UserError, match=r"labels/case 1.nii.gz lies on another grid than .*images/case 1.nii.gz") as told:
+    with pytest.raises(
+        UserError, match=r"labels/case 1.nii.gz lies on another grid than .*images/case 1.nii.gz"
+    ) as told:
         load_pair(case, LABELS)
     assert "8 x 7 x 6 voxels of 2 x 2 x 3 mm from (0, 0, 0)" in str(told.value)
     assert f"8 x 7 x 6 voxels of 2 x 2 x 3 mm from ({x_mm:g}, 0, 0)" in str(told.value)

@@ -18,7 +18,9 @@ MakeCase = Callable[..., tuple[Path, np.ndarray, np.ndarray]]
 def make_case(tmp_path: Path) -> MakeCase:
     """Return a function that writes a prepared case: (its folder, HU, encoded labels)."""
 
-    def make(name: str = "case", encoded: np.ndarray | None = None, key: str = "key") -> tuple[Path, np.ndarray, np.ndarray]:
+    def make(
+        name: str = "case", encoded: np.ndarray | None = None, key: str = "key"
+    ) -> tuple[Path, np.ndarray, np.ndarray]:
         random = np.random.default_rng(0)
         if encoded is None:
             encoded = random.choice([0, 0, 0, 1, 3, 255], (9, 8, 7)).astype(np.uint8)

@@ -22,6 +22,12 @@ POSITION = st.tuples(*[st.integers(-12, 12)] * 3)
 SIZE = st.tuples(*[st.integers(1, 15)] * 3)
 
 
+@pytest.fixture
+def stored(make_case):
+    """One prepared case, the same for every example of a property."""
+    return make_case()
+
+
 def test_facts_come_back_as_they_were_written(make_case) -> None:
     folder, image, encoded = make_case()
     case = PreparedCase.open(folder)
@@ -36,21 +42,14 @@ def test_facts_come_back_as_they_were_written(make_case) -> None:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(start=POSITION, shape=SIZE)
-def test_a_box_anywhere_is_that_of_the_array_padded_with_air_and_background(make_case, start, shape) -> None:
-    folder, image, encoded = opened_once(make_case)
+def test_a_box_anywhere_is_that_of_the_array_padded_with_air_and_background(stored, start, shape) -> None:
+    folder, image, encoded = stored
     found = PreparedCase.open(folder).read(start, shape)
     box = tuple(slice(27 + first, 27 + first + size) for first, size in zip(start, shape, strict=True))
     for array, padded in zip(found, (np.pad(image, 27, constant_values=-1024), np.pad(encoded, 27)), strict=True):
         np.testing.assert_array_equal(array, padded[box])
         assert array.dtype == padded.dtype
         assert array.flags.c_contiguous and array.flags.writeable
-
-
-def opened_once(make_case):
-    """Return the same case for every example of a property."""
-    if not hasattr(make_case, "made"):
-        make_case.made = make_case()
-    return make_case.made
 
 
 def test_what_is_done_to_a_box_is_not_done_to_the_store(make_case) -> None:
