@@ -58,11 +58,11 @@ def read_labels(source: Path) -> Labels | None:
     if "labels" not in description:
         return None
     values = {name: as_values(given, name, source) for name, given in description["labels"].items()}
-    ignore = values.pop("ignore", [None])
+    ignore = values.pop("ignore", None)
     try:
-        if len(ignore) != 1:
+        if ignore is not None and len(ignore) != 1:
             raise UserError(f"labels.ignore: {len(ignore)} values; give one integer.")
-        return Labels(values, ignore=ignore[0], swap=description.get("swap", []))
+        return Labels(values, ignore=None if ignore is None else ignore[0], swap=description.get("swap", []))
     except UserError as error:
         raise UserError(f"{source / DESCRIPTION}: {error}") from error
 
@@ -126,15 +126,15 @@ def is_list_of_pairs(given: Any) -> bool:
     return isinstance(given, list) and all(is_list_of_names(pair) and len(pair) == 2 for pair in given)
 
 
-def as_values(given: Any, name: str, source: Path) -> list[Any]:
-    """Return the label values of one class as a list of integers."""
+def as_values(given: Any, name: str, source: Path) -> tuple[int, ...]:
+    """Return the label values of one class, given as one integer or a list."""
     values = given if isinstance(given, list) else [given]
     if not all(type(value) is int for value in values):
         raise UserError(
             f"{source / DESCRIPTION}: labels.{name} is {given!r}; expected an integer or a list of integers, as in "
             '"labels": {"liver": 1}.'
         )
-    return values
+    return tuple(values)
 
 
 def check_leak(cases: list[Case], source: Path) -> None:

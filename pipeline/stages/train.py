@@ -34,7 +34,7 @@ from pipeline.training.loop import Loop, Progress
 from pipeline.training.optimise import make_optimiser
 from pipeline.training.recorder import Recorder
 from pipeline.training.step import Step
-from pipeline.training.trial import trial_seconds
+from pipeline.training.trial import Trial
 from pipeline.training.validate import validate
 from pipeline.volume.intensity import Intensity, standardisation
 from pipeline.work import Outcome, WorkFolder, available_cores
@@ -147,7 +147,7 @@ def train(
     saved = load_state(folder / "state")
     if saved is None:
         first = make_batch(index, config.sample, config.augment, facts.intensity, config.seed, 1)
-        amp = amp_dtype(section.amp, device, partial(trial_seconds, net, loss, first, device))
+        amp = amp_dtype(section.amp, device, Trial(net, loss, first, device))
     else:
         amp = None if saved.facts["amp"] is None else getattr(torch, saved.facts["amp"])
     log.info("forward pass in %s", "float32" if amp is None else amp)

@@ -1,4 +1,4 @@
-"""Is mixed precision faster here? One trial tells."""
+"""Is mixed precision faster here? A trial tells."""
 
 import copy
 import time
@@ -10,16 +10,20 @@ from pipeline.losses.loss import Loss
 from pipeline.sampling.loader import Batch
 from pipeline.training.step import Step
 
-TIMED_STEPS = 3
 
+class Trial:
+    """Times training steps of a copy of a network, in one numeric type at a time; the network stays as it is."""
 
-def trial_seconds(net: nn.Module, loss: Loss, batch: Batch, device: torch.device, amp: torch.dtype | None) -> float:
-    """Return the seconds of one training step of a copy of `net` with this type, the fastest of three after one more."""
-    twin = copy.deepcopy(net)
-    step = Step(twin, loss, torch.optim.AdamW(twin.parameters(), lr=0.0), device=device, amp=amp, clip=1.0)
-    seconds = []
-    for _ in range(1 + TIMED_STEPS):
+    def __init__(self, net: nn.Module, loss: Loss, batch: Batch, device: torch.device) -> None:
+        self.net, self.loss, self.batch, self.device = copy.deepcopy(net), loss, batch, device
+        self.steps: dict[torch.dtype | None, Step] = {}
+
+    def __call__(self, amp: torch.dtype | None) -> float:
+        """Return the seconds of one step; the first one in a type, which sets up its kernels, is made twice."""
+        if amp not in self.steps:
+            optimiser = torch.optim.AdamW(self.net.parameters(), lr=0.0)
+            self.steps[amp] = Step(self.net, self.loss, optimiser, device=self.device, amp=amp, clip=1.0)
+            self.steps[amp](0, self.batch, lr=0.0)
         began = time.perf_counter()
-        step(0, batch, lr=0.0)
-        seconds.append(time.perf_counter() - began)
-    return min(seconds[1:])
+        self.steps[amp](0, self.batch, lr=0.0)
+        return time.perf_counter() - began

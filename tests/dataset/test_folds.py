@@ -41,7 +41,7 @@ def test_the_order_of_the_cases_does_not_matter(order: list[int]) -> None:
 
 
 def test_folds_stay_what_they_were() -> None:
-    """By sha256sum, the hashes of "0 a", "0 b" and "0 c" begin with cf, 84 and ed: the folds are filled in order b, a, c."""
+    """By sha256sum, the hashes of "0 a", "0 b" and "0 c" begin with cf, 84 and ed: b, a, c is the order of filling."""
     cases = [Case(name, Path("image"), None, name, "train") for name in "abc"]
     assert fold_of(cases, 3, 0) == {"a": 1, "b": 0, "c": 2}
 

@@ -1,5 +1,6 @@
 """What `write_case` writes, `PreparedCase` reads."""
 
+import errno
 import hashlib
 import json
 import pickle
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from pipeline.errors import UserError
 from pipeline.files import remove
 from pipeline.store.reader import PreparedCase
-from pipeline.store.writer import write_case
+from pipeline.store.writer import save, write_case
 from pipeline.volume.grid import Grid
 from pipeline.volume.intensity import histogram
 from pipeline.volume.volume import Volume
@@ -111,6 +112,12 @@ def test_voxels_of_another_type_are_not_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="float32"):
         write_case(tmp_path / "x", "x", Volume(np.zeros((2, 2, 2), np.float32), grid), labels,
                    key="", source_grid=grid, crop=((0, 0, 0), (2, 2, 2)), put_back={}, sources={})  # fmt: skip
+
+
+def test_a_full_disk_is_told_as_such() -> None:
+    with pytest.raises(OSError, match="No space left on device") as told:
+        save(Path("/dev/full"), np.zeros((50, 50, 50), np.int16))
+    assert told.value.errno == errno.ENOSPC
 
 
 def test_a_folder_without_a_case_is_refused(tmp_path: Path) -> None:
