@@ -3,8 +3,10 @@
 import re
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from math import inf
+from typing import Any
 
 import torch
 
@@ -89,3 +91,25 @@ def peak_memory_bytes(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def circumstances(device: torch.device) -> dict[str, Any]:
+    """Return what decides, beside the config, whether a computation repeats to the last bit; JSON values by name."""
+    cuda = device.type == "cuda"
+    return {
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name(device) if cuda else f"cpu {torch.backends.cpu.get_cpu_capability()}",
+        "threads": torch.get_num_threads(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+    }
+
+
+@contextmanager
+def memory_told(cure: str) -> Iterator[None]:
+    """Turn torch's running out of memory, on a GPU or a CPU, into a UserError that says `cure`."""
+    try:
+        yield
+    except RuntimeError as error:  # torch.OutOfMemoryError is one; its CPU allocator raises no better kind
+        if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
+            raise
+        raise UserError(f"not enough memory ({str(error).splitlines()[0].rstrip('.')}); {cure}.") from error

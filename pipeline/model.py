@@ -23,6 +23,7 @@ from pipeline.volume.grid import Float3, Int3
 from pipeline.volume.intensity import Intensity
 
 FORMAT = 1
+ORDER_OF_OPERATIONS = ("windows", "blend logits", "restore by linear interpolation", "decide")
 FACTS_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
 
@@ -94,16 +95,13 @@ class Model:
 
         A network that was compiled or wrapped for several devices is given here as the module inside.
         """
-        # cloned: safetensors takes no tensors that share memory, and none in another order than contiguous
-        weights = {
-            name: weight.detach().cpu().clone(memory_format=torch.contiguous_format)
-            for name, weight in self.net.state_dict().items()
-        }
+        weights = storable(self.net.state_dict())
         with files.replacing(folder) as temporary:
             temporary.mkdir()
             save_file(weights, temporary / WEIGHTS_FILE)
             description = {
                 "format": FORMAT,
+                "order_of_operations": ORDER_OF_OPERATIONS,
                 "facts": self.facts.to_json(),
                 "weights_sha256": files.hash_file(temporary / WEIGHTS_FILE),
                 "versions": {
@@ -140,6 +138,11 @@ class Model:
         check_weights(weights, net.state_dict(), folder)
         net.load_state_dict(weights)
         return cls(facts, net.to(device).eval())
+
+
+def storable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return copies on the CPU that safetensors takes: contiguous, and no two of them in the same memory."""
+    return {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
 
 
 def read_facts(folder: Path) -> ModelFacts:

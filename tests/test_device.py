@@ -1,7 +1,15 @@
 import pytest
 import torch
 
-from pipeline.device import amp_dtype, choose, cpu_has_bf16, memory_format, peak_memory_bytes
+from pipeline.device import (
+    amp_dtype,
+    choose,
+    circumstances,
+    cpu_has_bf16,
+    memory_format,
+    memory_told,
+    peak_memory_bytes,
+)
 from pipeline.errors import UserError
 
 CPU = torch.device("cpu")
@@ -64,3 +72,22 @@ def test_peak_memory_of_the_process_holds_a_tensor_that_was_filled():
     tensor = torch.ones(size, dtype=torch.uint8)
     assert peak_memory_bytes(CPU) >= tensor.nbytes
     assert peak_memory_bytes(CPU) < 1e12  # bytes, not thousands of them
+
+
+def test_a_tensor_too_large_for_memory_is_told_with_the_cure():
+    with pytest.raises(UserError, match=r"not enough memory \(.*\); use less\."), memory_told("use less"):
+        torch.empty(2**50)
+
+
+def test_other_errors_pass_by():
+    with pytest.raises(RuntimeError, match="shape"), memory_told("use less"):
+        torch.zeros(3).view(2)
+
+
+def test_circumstances_follow_the_settings():
+    before = circumstances(CPU)
+    torch.use_deterministic_algorithms(not before["deterministic"])
+    try:
+        assert circumstances(CPU) == before | {"deterministic": not before["deterministic"]}
+    finally:
+        torch.use_deterministic_algorithms(before["deterministic"])

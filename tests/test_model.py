@@ -206,3 +206,8 @@ def test_a_foreign_class_is_imported_only_if_the_config_names_it(tmp_path, monke
         with pytest.raises(UserError, match=r"set net\.name=model_test_nets:Tiny"):
             Model.load(tmp_path / "model", allow=allow)
     assert isinstance(Model.load(tmp_path / "model", allow="model_test_nets:Tiny").net, nn.Conv3d)
+
+
+def test_the_order_of_operations_is_in_the_folder(folder):
+    written = json.loads((folder / "model.json").read_text())
+    assert written["order_of_operations"] == ["windows", "blend logits", "restore by linear interpolation", "decide"]

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from pipeline.volume.grid import Int3
+from pipeline.volume.grid import Int3, box_of
 
 SIGMA_SHARE = 0.125  # deviation of the Gaussian as a share of the window, as in nnU-Net and MONAI
 SMALLEST_WEIGHT = 1e-3
@@ -26,7 +26,7 @@ class Blend:
     """The weighted mean of overlapping windows of logits over a volume."""
 
     def __init__(self, shape_vox: Int3, window_vox: Int3) -> None:
-        self.shape_vox = shape_vox
+        self.shape_vox, self.window_vox = shape_vox, window_vox
         self.weights = gaussian_weights(window_vox)
         self.total: Tensor | None = None
         self.weight = torch.zeros(shape_vox)
@@ -35,7 +35,7 @@ class Blend:
         """Add one window's logits (C, x, y, z), whose first voxel is `start_vox` of the volume."""
         if self.total is None:
             self.total = torch.zeros(len(logits), *self.shape_vox)
-        box = tuple(slice(first, first + n) for first, n in zip(start_vox, self.weights.shape, strict=True))
+        box = box_of(start_vox, self.window_vox)
         self.total[:, *box] += logits.to("cpu", torch.float32) * self.weights
         self.weight[box] += self.weights
 

@@ -8,12 +8,18 @@ from torch.utils.tensorboard import SummaryWriter
 
 from pipeline.monitor.vitals import Vitals
 
+FLUSH_EVERY_S = 10  # torch's own 120 s would hide the first minutes of a run from who watches it
+
 
 class Board:
-    """Scalars, text and images of one run under one folder; a resumed run continues its curves without a zig-zag."""
+    """Scalars, text and images of one run under one folder.
+
+    after_step: where a resumed run goes on. What an earlier attempt wrote beyond it is hidden, so that curves continue
+    without a zig-zag; 0 hides all of an attempt that ended before it saved a state.
+    """
 
     def __init__(self, folder: Path, after_step: int = 0) -> None:
-        self.writer = SummaryWriter(str(folder), purge_step=after_step + 1 if after_step else None)
+        self.writer = SummaryWriter(str(folder), purge_step=after_step + 1, flush_secs=FLUSH_EVERY_S)
 
     def vitals(self, vitals: Vitals) -> None:
         """Show one step."""

@@ -1,6 +1,7 @@
 """train.csv: the vitals of every logged step and the scores of every validation, for whoever has no TensorBoard."""
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.files import replacing
@@ -18,7 +19,7 @@ class Table:
             writer.writeheader()
             writer.writerows(kept)
 
-    def add(self, row: dict[str, float | int]) -> None:
+    def add(self, row: Mapping[str, float | int]) -> None:
         """Append one row; columns that it lacks stay empty."""
         with self.path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, self.columns, extrasaction="ignore").writerow(row)
@@ -29,4 +30,5 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as file:
-        return [row for row in csv.DictReader(file) if (row.get("step") or "").isdigit() and None not in row.values()]
+        whole = [line for line in file if line.endswith("\n")]
+    return [row for row in csv.DictReader(whole) if (row.get("step") or "").isdigit() and None not in row.values()]

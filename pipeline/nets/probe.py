@@ -127,9 +127,10 @@ def run(network: nn.Module, size: Int3, channels_in: int) -> tuple[list[Tensor],
     ]
     weight = next(network.parameters(), torch.zeros(()))
     shape = (2 if network.training else 1, channels_in, *size)
+    gpus = [weight.device] if weight.is_cuda else []  # not all of the machine, which is what fork_rng takes by itself
     image = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(weight.device, weight.dtype)
     try:
-        with torch.random.fork_rng(), torch.enable_grad():
+        with torch.random.fork_rng(gpus), torch.enable_grad():
             output = network(image)
     finally:
         for handle in handles:

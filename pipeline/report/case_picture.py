@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from pipeline.files import replacing
 from pipeline.labels import IGNORE
 from pipeline.report.figures import as_seen, colour_of
+from pipeline.volume.body import body_box
 from pipeline.volume.volume import Volume
 
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}  # and the axis that each looks along
@@ -28,24 +29,35 @@ def draw_case(
 ) -> None:
     """Write a PNG with an axial, a coronal and a sagittal slice; truth in dashed lines, prediction in solid ones.
 
-    image: HU (x, y, z) on its grid. truth, prediction: encoded labels (x, y, z), uint8; 255 is drawn as background.
+    image: HU (x, y, z) on its grid; air around the body is cut off. truth, prediction: encoded labels (x, y, z),
+        uint8; 255 is drawn as background.
     names: of the classes 1..n, for the legend. Of each plane that slice is shown which cuts most classes, and of
     those the one that cuts most voxels of them; the middle one where the truth has none.
     """
     figure = Figure(figsize=(12, 4.6), layout="constrained", facecolor="black")
     FigureCanvasAgg(figure)
-    truth = np.where(truth == IGNORE, 0, truth)
-    prediction = np.where(prediction == IGNORE, 0, prediction)
+    body = tuple(slice(first, first + size) for first, size in zip(*body_box(image.voxels), strict=True))
+    voxels = image.voxels[body]
+    truth, prediction = (np.where(labels == IGNORE, 0, labels)[body] for labels in (truth, prediction))
     for axes, plane in zip(figure.subplots(1, 3), ("axial", "coronal", "sagittal"), strict=True):
         axis = PLANES[plane]
         position = _telling_slice(truth, axis)
         across, up = np.delete(image.grid.spacing_mm, axis)
-        grey = as_seen(np.take(image.voxels, position, axis))
-        axes.imshow(grey, cmap="gray", vmin=window_hu[0], vmax=window_hu[1], aspect=up / across)
+        low, high = window_hu
+        grey = as_seen(np.take(voxels, position, axis))
+        axes.imshow(grey, cmap="gray", vmin=low, vmax=high, aspect=up / across, interpolation="bilinear")
         _draw_outlines(axes, as_seen(np.take(truth, position, axis)), "dashed")
         _draw_outlines(axes, as_seen(np.take(prediction, position, axis)), "solid")
         axes.set_title(plane, color="white")
         axes.set_axis_off()
+    _add_legend(figure, names)
+    figure.suptitle(title, color="white")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
+
+
+def _add_legend(figure: Figure, names: Sequence[str]) -> None:
+    """Say below the slices what lines and colours mean."""
     styles = [Line2D([], [], color="white", linestyle=style) for style in ("solid", "dashed")]
     patches = [Line2D([], [], color=_colour(label), linewidth=4) for label in range(1, len(names) + 1)]
     figure.legend(
@@ -56,9 +68,6 @@ def draw_case(
         labelcolor="white",
         facecolor="black",
     )
-    figure.suptitle(title, color="white")
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=100)
 
 
 def _telling_slice(truth: np.ndarray, axis: int) -> int:

@@ -92,15 +92,17 @@ def find_pairs(config: Config) -> dict[str, Pair]:
 
 
 def choose_labels(config: Config, pairs: Mapping[str, Pair]) -> Labels:
-    """Return the classes to score: of the config, else of a dataset.json beside the truth, else the values found."""
+    """Return the classes to score: of the config, else of a dataset.json (in the truth's folder, in the one above it,
+    in data.source), else one for each value found.
+    """
     if config.labels is not None:
         return config.labels.build()
     if config.evaluate.truth is None:
         return labels_of(config)
-    for folder in (config.evaluate.truth, config.evaluate.truth.absolute().parent):
-        labels = read_labels(folder)
-        if labels is not None:
-            return labels
+    folders = (config.evaluate.truth, config.evaluate.truth.absolute().parent, config.data.source)
+    described = [labels for folder in folders if folder is not None and (labels := read_labels(folder)) is not None]
+    if described:
+        return described[0]
     files = [path for pair in pairs.values() for path in (pair.truth, pair.prediction) if path.exists()]
     return _labels_found(files)
 

@@ -1,5 +1,6 @@
 """Train a network on the prepared cases of a work folder: the best model, and a state to continue from."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -82,6 +83,8 @@ def set_up_torch(train: TrainSection, device: torch.device) -> None:
     torch.set_num_threads(available_cores() if train.threads == "auto" else train.threads)
     deterministic = device.type == "cpu" if train.deterministic == "auto" else train.deterministic
     torch.use_deterministic_algorithms(deterministic)
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it torch refuses matrix products on CUDA
     torch.utils.deterministic.fill_uninitialized_memory = False  # guards against bugs of torch's users, at a cost
     torch.backends.cudnn.deterministic = deterministic
     torch.backends.cudnn.benchmark = not deterministic
@@ -162,7 +165,7 @@ def train(
         keep=partial(keep, net, facts, folder / "model"),
     )  # fmt: skip
     if saved:
-        loop.resume(saved)
+        loop.resume(saved, has_model=(folder / "model").is_dir())
         log.info("continuing after step %d", saved.step)
     try:
         return loop.run()

@@ -15,6 +15,7 @@ from torch import Tensor
 from pipeline.errors import UserError
 from pipeline.files import hash_file, read_json, remove, replacing, write_json
 from pipeline.log import log
+from pipeline.model import storable
 
 FORMAT_VERSION = 1
 KEPT = 2
@@ -22,7 +23,7 @@ KEPT = 2
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """What was saved after `step` finished steps: tensors on the CPU by name, and facts of JSON values."""
+    """What stands after `step` finished steps: tensors by name (on the CPU once loaded), and facts of JSON values."""
 
     step: int
     tensors: dict[str, Tensor]
@@ -36,17 +37,18 @@ def state_folders(folder: Path) -> list[Path]:
 
 
 def save_state(folder: Path, state: State) -> None:
-    """Write a state, and remove all but the last two."""
-    with replacing(folder / f"step-{state.step:09d}") as temporary:
+    """Write a state, and remove all before it but the last."""
+    written = folder / f"step-{state.step:09d}"
+    with replacing(written) as temporary:
         temporary.mkdir()
-        save_file({name: value.contiguous() for name, value in state.tensors.items()}, temporary / "tensors.safetensors")
+        save_file(storable(state.tensors), temporary / "tensors.safetensors")
         digest = hash_file(temporary / "tensors.safetensors")
         write_json(
             temporary / "state.json",
             {"format_version": FORMAT_VERSION, "step": state.step, "tensors_sha256": digest, "facts": state.facts},
         )
-    for old in state_folders(folder)[KEPT:]:
-        remove(old)
+    for old in [path for path in state_folders(folder) if path.name <= written.name][KEPT:]:
+        remove(old)  # a later one, which could not be used, is none of the last two
 
 
 def load_state(folder: Path) -> State | None:
@@ -61,7 +63,9 @@ def load_state(folder: Path) -> State | None:
         except (UserError, OSError, SafetensorError, KeyError, TypeError) as error:
             log.warning("%s: this state cannot be used (%s); taking the one before it.", path, error)
     if found:
-        raise UserError(f"{folder}: none of the {len(found)} saved states can be used; begin anew with train.restart=true.")
+        raise UserError(
+            f"{folder}: none of the {len(found)} saved states can be used; begin anew with train.restart=true."
+        )
     return None
 
 

@@ -61,12 +61,14 @@ def claim(folder: Path, keys: dict[str, Any], *, resume: bool, restart: bool) ->
     if differing:
         shown = "; ".join(f"{key}: {shorten(before.get(key))} then, {shorten(keys.get(key))} now" for key in differing)
         raise UserError(
-            f"{folder} holds a run of another config ({shown}). Give a folder of its own with work=, or move the old run "
-            "aside with train.restart=true."
+            f"{folder} holds a run of another config ({shown}). Give a folder of its own with work=, or move the old "
+            "run aside with train.restart=true."
         )
     done = (folder / "done.json").exists()
     if not resume and not done:
-        raise UserError(f"{folder} holds an unfinished run and train.resume is false; use train.restart=true to begin anew.")
+        raise UserError(
+            f"{folder} holds an unfinished run and train.resume is false; use train.restart=true to begin anew."
+        )
     return done
 
 

@@ -1,13 +1,16 @@
 """The run: steps, validation, the best model, and a state to continue from."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from pipeline.config.train import TrainSection
+from pipeline.device import circumstances
 from pipeline.errors import Interrupted
 from pipeline.log import log
 from pipeline.sampling.loader import Batch
@@ -38,8 +41,9 @@ class Progress:
 class Loop:
     """A run from wherever it stands to its end.
 
-    batches: (first step, step to stop before) -> the batches of these steps. validate: scores of the held-out volumes, None where
-    none are held out. keep: writes the model folder, given the step and the Dice it was chosen by.
+    batches: (first step, step to stop before) -> the batches of these steps. validate: scores the held-out volumes and
+    calls what it is given now and then; None where none are held out. keep: writes the model folder, given the step and
+    the Dice that it was chosen by.
     """
 
     def __init__(
@@ -54,31 +58,51 @@ class Loop:
         self.stream: Iterator[Batch] | None = None
         self.saved_at = time.monotonic()
 
-    def resume(self, saved: State) -> None:
-        """Go on from a saved state."""
+    def resume(self, saved: State, *, has_model: bool) -> None:
+        """Go on from a saved state; has_model: whether the best model so far is still there."""
         tensors = saved.tensors.items()
         pick = {part: {k.removeprefix(part): v for k, v in tensors if k.startswith(part)} for part in PARTS}
         self.step.net.load_state_dict(pick["net/"])
         restore_optimiser(self.step.net, self.step.optimiser, pick["optimiser/"])
         self.step.scaler.load_state_dict(saved.facts["scaler"])
         self.progress = Progress(**saved.facts["progress"])
+        if not has_model:  # the next validation then writes one, and the last one is made again
+            self.progress = replace(self.progress, validated=0, best_dice=None, best_step=0, stale_validations=0)
+        self._tell_circumstances(saved.facts.get("circumstances", {}))
+
+    def _tell_circumstances(self, before: dict[str, Any]) -> None:
+        """Say where the run will not have the bits of one that was left alone."""
+        now = circumstances(self.step.device)
+        changed = [f"{name}: {before[name]} then, {now[name]} now" for name in before if before[name] != now.get(name)]
+        if changed:
+            log.warning(
+                "the state is exact, but steps from here may differ in their last bits (%s)", "; ".join(changed)
+            )
+        elif not now["deterministic"]:
+            log.info("the state is exact, but without train.deterministic=true steps do not repeat to the last bit")
 
     def save(self) -> None:
         """Write the state after the last finished step."""
         tensors = {f"net/{k}": v for k, v in self.step.net.state_dict().items()}
         tensors |= {f"optimiser/{k}": v for k, v in optimiser_tensors(self.step.net, self.step.optimiser).items()}
-        facts = {"progress": asdict(self.progress), "scaler": self.step.scaler.state_dict()}
-        facts["amp"] = None if self.step.amp is None else str(self.step.amp).removeprefix("torch.")
+        facts = {
+            "progress": asdict(self.progress),
+            "scaler": self.step.scaler.state_dict(),
+            "amp": None if self.step.amp is None else str(self.step.amp).removeprefix("torch."),
+            "circumstances": circumstances(self.step.device),
+        }
         save_state(self.states, State(self.progress.step, tensors, facts))
         self.saved_at = time.monotonic()
 
     def run(self) -> Progress:
-        """Train to the end and return how it went. Raises Interrupted once a requested stop has saved its state."""
+        """Train to the end, which a validation and its state are, and return how it went.
+
+        Raises Interrupted once a requested stop has saved its state.
+        """
         with StopRequest() as stop:
             try:
                 while not self.finished():
-                    self._steps(stop)
-                self.save()
+                    self._advance(stop)
             except Interrupted:
                 self.save()
                 raise
@@ -91,15 +115,16 @@ class Loop:
             return True
         return progress.steps is not None and progress.step >= progress.steps and not self._validation_due()
 
-    def _steps(self, stop: StopRequest) -> None:
-        """Take steps up to the next validation, and validate."""
-        while not self._validation_due() and not self.finished():
-            stop.check()
+    def _advance(self, stop: StopRequest) -> None:
+        """Take a step, or validate where that is due."""
+        stop.check()
+        if self._validation_due():
+            self._validate(stop)
+            self.save()  # beside the model: whatever ends the run later, the two stay of one time
+        else:
             self._one()
             self._turn_minutes_into_steps()
             self._save_if_due()
-        if self._validation_due():
-            self._validate(stop)
 
     def _next_batch(self) -> Batch:
         """Return the batch of the next step, from a stream that goes on over validations up to the end of the run."""
@@ -143,18 +168,23 @@ class Loop:
         return ends and self.progress.validated < step
 
     def _validate(self, stop: StopRequest) -> None:
-        """Score the held-out volumes and keep the model if it is the best; without any, keep the latest."""
-        step = self.progress.step
-        if self.validate is None:
-            self.keep(step, None)
-            self.progress = replace(self.progress, validated=step)
-            return
-        result = self.validate(stop.check)
-        self.recorder.validation(step, result)
-        best = self.progress.best_dice
-        if best is None or result.mean > best:
-            self.keep(step, result.mean)
-            self.progress = replace(self.progress, best_dice=result.mean, best_step=step, stale_validations=0)
+        """Keep the weights if they score best so far on the held-out volumes; where there is no score, the latest."""
+        step, best = self.progress.step, self.progress.best_dice
+        dice = self._score(stop)
+        if dice is None or best is None or dice > best:
+            self.keep(step, dice)
+            self.progress = replace(self.progress, best_dice=dice, best_step=step, stale_validations=0)
         else:
             self.progress = replace(self.progress, stale_validations=self.progress.stale_validations + 1)
         self.progress = replace(self.progress, validated=step)
+
+    def _score(self, stop: StopRequest) -> float | None:
+        """Return the mean Dice of the held-out volumes, None where none are held out or no class is in any of them."""
+        if self.validate is None:
+            return None
+        result = self.validate(stop.check)
+        self.recorder.validation(self.progress.step, result)
+        if math.isnan(result.mean):
+            log.warning("no held-out case has any class: there is nothing to choose a model by, the latest is kept")
+            return None
+        return result.mean

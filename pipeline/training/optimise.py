@@ -37,10 +37,13 @@ def optimiser_tensors(net: nn.Module, optimiser: torch.optim.Optimizer) -> dict[
 
 
 def restore_optimiser(net: nn.Module, optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Give the optimiser back what `optimiser_tensors` returned; moments take the memory layout of their parameter."""
+    """Give the optimiser back what `optimiser_tensors` returned.
+
+    Moments take device and memory layout of their parameter; the count of steps stays on the CPU, where AdamW reads it.
+    """
     parameters = dict(net.named_parameters())
     for key, value in tensors.items():
         name, what = key.rsplit("/", 1)
         parameter = parameters[name]
-        kept = torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value.clone()
+        kept = value.clone() if what == "step" else torch.empty_like(parameter).copy_(value)
         optimiser.state[parameter][what] = kept

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -19,13 +20,24 @@ from pipeline.training.step import StepResult
 from pipeline.training.validate import Validation
 
 
-class Recorder:
-    """Turns every step into `Vitals` and shows one in `every`; after_step: where a resumed run goes on."""
+def numbers(values: Mapping[str, float]) -> dict[str, float]:
+    """Return the values that are not NaN."""
+    return {name: value for name, value in values.items() if not math.isnan(value)}
 
-    def __init__(self, folder: Path, head: Head, parts: list[str], device: torch.device, every: int, after_step: int) -> None:
+
+class Recorder:
+    """Turns every step into `Vitals` and shows one in `every`.
+
+    parts: names of the loss's terms. after_step: where a resumed run goes on; what was written beyond it is dropped.
+    """
+
+    def __init__(
+        self, folder: Path, head: Head, parts: Sequence[str], device: torch.device, every: int, after_step: int
+    ) -> None:
         self.head, self.device, self.every = head, device, every
-        columns = ["step", "loss", *(f"{name}_part" for name in parts), "lr", "grad_norm", "logits_min", "logits_max", "patches_per_second"]
-        columns += ["wait_share", "memory_bytes", "dice", *(f"dice {name}" for name in head.labels.names)]
+        columns = ["step", "loss", *(f"{name}_part" for name in parts), "lr", "grad_norm", "logits_min", "logits_max"]
+        columns += ["patches_per_second", "wait_share", "memory_bytes"]
+        columns += ["dice", *(f"dice {name}" for name in head.labels.names)]
         self.table = Table(folder / "train.csv", columns, after_step)
         self.board = Board(folder, after_step)
         self.drawn: Counter[str] = Counter()
@@ -51,9 +63,10 @@ class Recorder:
 
     def _predicted(self, logits: Tensor) -> dict[str, float]:
         """Return the share of voxels by class name, background included."""
-        counts = torch.bincount(self.head.decide(logits).flatten().long(), minlength=len(self.head.labels.names) + 1)
         names = ("background", *self.head.labels.names)
-        return {name: float(count) / int(counts.sum()) for name, count in zip(names, counts.tolist(), strict=True)}
+        decided = self.head.decide(logits).flatten()
+        counts = torch.bincount(decided.long(), minlength=len(names)).tolist()
+        return {name: count / decided.numel() for name, count in zip(names, counts, strict=True)}
 
     def _show(self, vitals: Vitals, steps: int | None) -> None:
         """Write one step to the table, the board and the log; speeds are means since the last one shown."""
@@ -61,9 +74,10 @@ class Recorder:
         speed = sum(len(v.cases) for v in self.since_shown) / spent
         waiting = sum(v.wait_s for v in self.since_shown) / spent
         row = {
-            "step": vitals.step, "loss": vitals.loss, **{f"{k}_part": v for k, v in vitals.parts.items()}, "lr": vitals.lr, "grad_norm": vitals.grad_norm,
-            "logits_min": vitals.logits_min, "logits_max": vitals.logits_max, "patches_per_second": speed,
-            "wait_share": waiting, "memory_bytes": vitals.memory_bytes,
+            "step": vitals.step, "loss": vitals.loss, **{f"{k}_part": v for k, v in vitals.parts.items()},
+            "lr": vitals.lr, "grad_norm": vitals.grad_norm, "logits_min": vitals.logits_min,
+            "logits_max": vitals.logits_max, "patches_per_second": speed, "wait_share": waiting,
+            "memory_bytes": vitals.memory_bytes,
         }  # fmt: skip
         self.table.add(row)
         self.board.vitals(vitals)
@@ -73,15 +87,16 @@ class Recorder:
         parts = ", ".join(f"{name} {value:.3f}" for name, value in vitals.parts.items())
         log.info(
             "step %d/%s: loss %.4f (%s), gradient norm %.3g, logits %.3g..%.3g, %.3g patches/s, waiting %.1f %%",
-            vitals.step, steps or "?", vitals.loss, parts, vitals.grad_norm, vitals.logits_min, vitals.logits_max, speed,
-            100 * waiting,
+            vitals.step, steps or "?", vitals.loss, parts, vitals.grad_norm, vitals.logits_min, vitals.logits_max,
+            speed, 100 * waiting,
         )  # fmt: skip
 
     def validation(self, step: int, result: Validation) -> None:
-        """Record the scores of the held-out volumes."""
-        numbers = {name: value for name, value in result.dice.items() if not math.isnan(value)}
-        self.table.add({"step": step, "dice": result.mean, **{f"dice {k}": v for k, v in numbers.items()}})
-        self.board.scalars({"dice/mean": result.mean, **{f"dice/{k}": v for k, v in numbers.items()}}, step)
+        """Record the scores of the held-out volumes; what is not a number, and so no score, is left out."""
+        row = numbers({"dice": result.mean, **{f"dice {name}": value for name, value in result.dice.items()}})
+        self.table.add({"step": step, **row})
+        scalars = numbers({"dice/mean": result.mean, **{f"dice/{name}": value for name, value in result.dice.items()}})
+        self.board.scalars(scalars, step)
         self.board.overlay("validation", result.picture, step)
         by_class = ", ".join(f"{name} {value:.3f}" for name, value in result.dice.items())
         log.info("step %d: validation Dice %.4f (%s)", step, result.mean, by_class)

@@ -1,11 +1,12 @@
 """One optimiser step: forward in mixed precision, loss in float32, backward, clip, update."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.device import memory_format
+from pipeline.device import memory_format, memory_told
 from pipeline.errors import UserError
 from pipeline.losses.loss import Loss
 from pipeline.sampling.loader import Batch
@@ -13,7 +14,11 @@ from pipeline.sampling.loader import Batch
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step did. prediction: raw logits (B, C, x, y, z) of the first output, detached. grad_norm: before clipping."""
+    """What a step did.
+
+    prediction: raw logits (B, C, x, y, z) of the first output, detached. grad_norm: before clipping; not finite in a
+    step that float16's scaler left out.
+    """
 
     loss: float
     parts: dict[str, float]
@@ -21,6 +26,9 @@ class StepResult:
     logits_min: float
     logits_max: float
     prediction: Tensor
+
+
+TOO_LARGE = "take a smaller sample.batch or sample.patch_vox, or set net.checkpoint=blocks"
 
 
 class Step:
@@ -35,7 +43,16 @@ class Step:
         self.scaler = torch.amp.GradScaler(device.type, enabled=amp is torch.float16)
 
     def __call__(self, step: int, batch: Batch, lr: float) -> StepResult:
-        """Update the weights once. Raises UserError, weights unchanged, where loss or gradients are not finite."""
+        """Update the weights once.
+
+        Raises UserError, weights unchanged, where memory does not suffice and where loss or gradients are not finite.
+        In float16 gradients that overflow halve the scaler's factor, and the step is left out; they are an error once
+        the factor is down to 1, which is what a scaler that is off has.
+        """
+        with memory_told(TOO_LARGE):
+            return self._update(step, batch, lr)
+
+    def _update(self, step: int, batch: Batch, lr: float) -> StepResult:
         self.net.train()
         self.optimiser.zero_grad(set_to_none=True)
         logits, parts = self.forward(batch.image, batch.labels)
@@ -48,7 +65,7 @@ class Step:
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimiser)
         grad_norm = float(nn.utils.clip_grad_norm_(self.net.parameters(), self.clip))
-        if not self.scaler.is_enabled() and not torch.isfinite(torch.tensor(grad_norm)):
+        if not math.isfinite(grad_norm) and self.scaler.get_scale() <= 1:
             raise self._diverged("the gradient norm", grad_norm, step, batch, low, high)
         for group in self.optimiser.param_groups:
             group["lr"] = lr
@@ -67,6 +84,6 @@ class Step:
     def _diverged(self, what: str, value: float, step: int, batch: Batch, low: float, high: float) -> UserError:
         cases = ", ".join(sorted({draw.case for draw in batch.draws}))
         return UserError(
-            f"step {step}: {what} is {value}, with logits from {low:.4g} to {high:.4g}, on cases {cases}; finite numbers "
-            "were expected. Lower train.lr, set train.amp=off, or look at the images and labels of these cases."
+            f"step {step}: {what} is {value}, with logits from {low:.4g} to {high:.4g}, on cases {cases}; finite "
+            "numbers were expected. Lower train.lr, set train.amp=off, or look at the images and labels of these cases."
         )

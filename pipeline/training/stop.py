@@ -1,7 +1,9 @@
 """Being asked to stop: Ctrl-C, SIGTERM and SIGUSR1 set a flag that the run looks at between steps."""
 
 import signal
+import threading
 from types import FrameType
+from typing import Any
 
 from pipeline.errors import Interrupted
 from pipeline.log import log
@@ -10,13 +12,18 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class StopRequest:
-    """Within `with`, signals are noted instead of acted on; a second Ctrl-C ends the program at once."""
+    """Within `with`, signals are noted instead of acted on; a second Ctrl-C ends the program at once.
+
+    Only a main thread receives signals: in another one, such as a notebook's, this does nothing.
+    """
 
     def __init__(self) -> None:
         self.asked: str | None = None
+        self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "StopRequest":
-        self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -27,8 +34,8 @@ class StopRequest:
         name = signal.Signals(number).name
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
-        log.info("%s: stopping after this step, once the state is saved.", name)
         self.asked = name
+        log.info("%s: stopping after this step, once the state is saved.", name)
 
     def check(self) -> None:
         """Raise Interrupted if a signal has come."""

@@ -12,17 +12,21 @@ from pipeline.training.step import Step
 
 
 class Trial:
-    """Times training steps of a copy of a network, in one numeric type at a time; the network stays as it is."""
+    """Times training steps of copies of a network, one for each numeric type; the network stays as it is.
+
+    Nothing is copied before a type is tried: where the type is given, or the device decides it, no trial is made.
+    """
 
     def __init__(self, net: nn.Module, loss: Loss, batch: Batch, device: torch.device) -> None:
-        self.net, self.loss, self.batch, self.device = copy.deepcopy(net), loss, batch, device
+        self.net, self.loss, self.batch, self.device = net, loss, batch, device
         self.steps: dict[torch.dtype | None, Step] = {}
 
     def __call__(self, amp: torch.dtype | None) -> float:
         """Return the seconds of one step; the first one in a type, which sets up its kernels, is made twice."""
         if amp not in self.steps:
-            optimiser = torch.optim.AdamW(self.net.parameters(), lr=0.0)
-            self.steps[amp] = Step(self.net, self.loss, optimiser, device=self.device, amp=amp, clip=1.0)
+            net = copy.deepcopy(self.net)
+            optimiser = torch.optim.AdamW(net.parameters(), lr=0.0)
+            self.steps[amp] = Step(net, self.loss, optimiser, device=self.device, amp=amp, clip=1.0)
             self.steps[amp](0, self.batch, lr=0.0)
         began = time.perf_counter()
         self.steps[amp](0, self.batch, lr=0.0)

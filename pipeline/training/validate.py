@@ -19,8 +19,10 @@ from pipeline.volume.volume import Volume
 
 @dataclass(frozen=True, eq=False)
 class Validation:
-    """dice: mean over cases by class, NaN where no case has the class; mean: over cases of the mean over their classes.
+    """Scores of the held-out cases.
 
+    dice: mean over cases by class, NaN where no case has the class, nor any prediction.
+    mean: over cases of the mean over their classes; NaN where no class is anywhere.
     picture: the first case's slice with most foreground, truth and prediction over it, (height, width, 3) uint8.
     """
 
@@ -33,7 +35,10 @@ def validate(
     net: nn.Module, cases: Sequence[PreparedCase], facts: ModelFacts, infer: InferSection,
     device: torch.device, check: Callable[[], None],
 ) -> Validation:  # fmt: skip
-    """Segment every case (at least one) on the training grid and score it by Dice; `check` is called at every window."""
+    """Segment every case (at least one) on the training grid and score it by Dice.
+
+    check: called before every group of windows; it may raise to end the validation.
+    """
     predict = interruptible(predictor(net, device, amp_dtype(infer.amp, device)), check)
     names = facts.labels.names
     scores = np.full((len(cases), len(names)), np.nan)
@@ -61,7 +66,7 @@ def mean_of(values: np.ndarray) -> float:
 
 
 def interruptible(predict: Predict, check: Callable[[], None]) -> Predict:
-    """Return `predict` with a look at the stop request before every window."""
+    """Return `predict` with a call of `check` before every group of windows."""
 
     def checked(windows: torch.Tensor) -> torch.Tensor:
         check()

@@ -11,6 +11,12 @@ Int3 = tuple[int, int, int]
 Float3 = tuple[float, float, float]
 
 
+def box_of(start_vox: Int3, shape_vox: Int3) -> tuple[slice, slice, slice]:
+    """Return the index of the box of `shape_vox` voxels that begins at `start_vox`."""
+    x, y, z = (slice(first, first + size) for first, size in zip(start_vox, shape_vox, strict=True))
+    return x, y, z
+
+
 @dataclass(frozen=True, eq=False)
 class Grid:
     """A regular grid of voxels in RAS+ millimetres.

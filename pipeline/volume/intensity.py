@@ -12,6 +12,7 @@ AIR_HU = -1024  # what lies outside every volume
 BIN_HU = 10
 BINS_FROM_HU, BINS_TO_HU = -1030, 3070
 BINS = (BINS_TO_HU - BINS_FROM_HU) // BIN_HU
+COUNTED_VOXELS = 2**20  # at a time, so that their bins, 8 bytes each, do not need four times a CT's memory
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,13 @@ class Intensity:
 
 def histogram(voxels_hu: np.ndarray) -> np.ndarray:
     """Count voxels in bins of 10 HU from -1030 to 3070: any shape -> (410,) int64; values beyond go to the end bins."""
-    bins = np.floor((np.asarray(voxels_hu, np.float32) - BINS_FROM_HU) / BIN_HU)
-    return np.bincount(np.clip(bins, 0, BINS - 1).astype(np.int64).ravel(), minlength=BINS)
+    flat = np.asarray(voxels_hu).reshape(-1)
+    counts = np.zeros(BINS, np.int64)
+    for first in range(0, flat.size, COUNTED_VOXELS):
+        some = flat[first : first + COUNTED_VOXELS].astype(np.float32)
+        bins = np.floor((some - BINS_FROM_HU) / BIN_HU).clip(0, BINS - 1)
+        counts += np.bincount(bins.astype(np.int64), minlength=BINS)
+    return counts
 
 
 def standardisation(

@@ -4,7 +4,7 @@ import numpy as np
 from scipy import ndimage
 
 from pipeline.volume.body import body_box
-from pipeline.volume.grid import Float3, Grid, Int3
+from pipeline.volume.grid import Float3, Grid, Int3, box_of
 from pipeline.volume.intensity import AIR_HU
 from pipeline.volume.interpolate import along_axis, axis_positions, cubic_matrix, linear_matrix
 from pipeline.volume.objects import put_back
@@ -23,7 +23,7 @@ def to_training_grid(volume: Volume, spacing_mm: Float3) -> tuple[Volume, Int3, 
     """
     start, shape = body_box(volume.voxels)
     crop = volume.grid.crop(start, shape)
-    voxels = volume.voxels[tuple(slice(first, first + size) for first, size in zip(start, shape, strict=True))]
+    voxels = volume.voxels[box_of(start, shape)]
     grid = crop.at_spacing(spacing_mm)
     hu = resample_image(voxels, crop, grid, outside=AIR_HU)
     limits = np.iinfo(np.int16)

@@ -105,6 +105,13 @@ def test_an_image_of_air_alone_is_background() -> None:
     assert not result.voxels.any()
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_logits_that_are_not_finite_are_refused(bad: float) -> None:
+    volume, _ = two_tissues((16, 16, 16), (1.0, 1.0, 1.0))
+    with pytest.raises(UserError, match=r"not finite.*infer\.amp=off"):
+        segment(volume, lambda w: tissue_of(w) * bad, facts_for((16,) * 3, (1.0,) * 3), InferSection())
+
+
 def test_logits_of_another_head_are_refused() -> None:
     volume, _ = two_tissues((16, 16, 16), (1.0, 1.0, 1.0))
     with pytest.raises(UserError, match="channel"):

@@ -16,9 +16,9 @@ TRAINING = ("hn_001", "hn_016", "hn_021", "hn_022")
 TEST = ("hn_077", "hn_084")
 SETTINGS = (
     "prepare.spacing_mm=[8, 8, 8]", "prepare.workers=0", "sample.patch_vox=[16, 16, 16]", "sample.workers=0",
-    "data.folds=4", "net.options={channels: [4, 8], decoder_convolutions: 1}", "augment.preset=light", "augment.mirror=[x]",
-    "train.steps=12", "train.warmup_steps=2", "train.validate_every_steps=5", "train.log_every_steps=2", "train.amp=off",
-    "train.threads=1", "infer.overlap=0.25",
+    "data.folds=4", "net.options={channels: [4, 8], decoder_convolutions: 1}", "augment.preset=light",
+    "augment.mirror=[x]", "train.steps=12", "train.warmup_steps=2", "train.validate_every_steps=5",
+    "train.log_every_steps=2", "train.amp=off", "train.threads=1", "infer.overlap=0.25",
 )  # fmt: skip
 
 Configure = Callable[..., Config]
@@ -33,7 +33,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name in (*TRAINING, *TEST):
             shutil.copy(EXAMPLES / kind / f"{name}.nii.gz", folder / kind)
     description = json.loads((EXAMPLES / "dataset.json").read_text())
-    (folder / "dataset.json").write_text(json.dumps({key: description[key] for key in ("labels", "swap")} | {"test": TEST}))
+    kept = {key: description[key] for key in ("labels", "swap")} | {"test": TEST}
+    (folder / "dataset.json").write_text(json.dumps(kept))
     return folder
 
 

@@ -66,3 +66,13 @@ def test_a_failing_stage_ends_the_chain_with_its_exit_code(source: Path, tmp_pat
     assert result.returncode == 2
     assert "UNet3d" in result.stderr and "Traceback" not in result.stderr
     assert not (tmp_path / "predict").exists()
+
+
+def test_times_and_memory_of_a_finished_line_are_told(source: Path, tmp_path: Path) -> None:
+    for stage in ("prepare", "train", "infer", "evaluate"):
+        words = [sys.executable, str(ROOT / "scripts" / f"{stage}.py"), CONFIG, f"data.source={source}", f"work={tmp_path}"]
+        subprocess.run([*words, *SETTINGS, "train.steps=2"], env=environment(), check=True, capture_output=True)
+    bench = [sys.executable, str(ROOT / "bench" / "stages.py"), str(tmp_path)]
+    told = subprocess.run(bench, check=True, capture_output=True, text=True).stdout
+    for stage in ("prepare", "train", "predict", "evaluate"):
+        assert stage in told

@@ -14,6 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from pipeline.errors import Interrupted, UserError
 from pipeline.files import read_json
+from pipeline.inference import segment
 from pipeline.model import Model, read_facts
 from pipeline.stages import train
 from pipeline.training.recorder import Recorder
@@ -108,6 +109,57 @@ def test_an_interrupted_run_ends_with_the_same_bits(
     assert same[0] == same[1]
     best = [read_facts(work / "train/fold0/model").provenance for work in (config.work, trained)]
     assert best[0] == best[1]
+
+
+def test_a_stop_within_validation_is_followed_by_that_validation(
+    configure: Configure, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configure()
+    real = segment.Blend.add
+    sent: list[int] = []
+
+    def interrupting(self: segment.Blend, *args: object) -> None:
+        real(self, *args)  # type: ignore[arg-type]
+        if not sent:
+            sent.append(1)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(segment.Blend, "add", interrupting)
+    with pytest.raises(Interrupted):
+        train.run(config)
+    assert not [row for row in rows_of(config.work) if row["dice"]]
+    assert train.run(config).done == ("fold0",)
+    scores = [[(row["step"], row["dice"]) for row in rows_of(work) if row["dice"]] for work in (config.work, trained)]
+    assert scores[0] == scores[1]
+
+
+def test_a_model_that_is_gone_is_written_again(configure: Configure, trained: Path) -> None:
+    config = configure()
+    shutil.copytree(trained / "train", config.work / "train")
+    folder = config.work / "train" / "fold0"
+    shutil.rmtree(folder / "model")
+    (folder / "done.json").unlink()
+    assert train.run(config).done == ("fold0",)
+    weights = load_file(folder / "model" / "weights.safetensors")
+    state = load_file(folder / "state" / FINAL)
+    assert all(torch.equal(weights[name], state[f"net/{name}"]) for name in weights)
+
+
+def test_other_threads_are_told_to_change_the_last_bits(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = Recorder.step
+
+    def interrupting(self: Recorder, step: int, *args: object, **options: object) -> None:
+        real(self, step, *args, **options)  # type: ignore[arg-type]
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patched, pytest.raises(Interrupted):
+        patched.setattr(Recorder, "step", interrupting)
+        train.run(configure())
+    with caplog.at_level("WARNING", logger="hounsfield"):
+        train.run(configure("train.threads=2"))
+    assert "threads: 1 then, 2 now" in caplog.text
 
 
 def test_a_finished_run_is_skipped_and_another_config_refused(configure: Configure, trained: Path) -> None:
@@ -217,8 +269,8 @@ def test_every_kind_of_head_trains(configure: Configure, head: str, tmp_path: Pa
 
 
 def test_a_monai_network_trains_with_checkpointing(configure: Configure) -> None:
-    config = configure("net={name: monai.UNet, checkpoint: blocks, options: {channels: [4, 8], strides: [2]}}", "train.steps=3",
-                       "train.warmup_steps=1")  # fmt: skip
+    net = "net={name: monai.UNet, checkpoint: blocks, options: {channels: [4, 8], strides: [2]}}"
+    config = configure(net, "train.steps=3", "train.warmup_steps=1")
     assert train.run(config).done == ("fold0",)
     losses = [float(row["loss"]) for row in rows_of(config.work) if row["loss"]]
     assert all(math.isfinite(loss) for loss in losses)

@@ -19,7 +19,10 @@ def blobs(seed: int, shape: tuple[int, int, int] = (14, 12, 10)) -> tuple[np.nda
     return common + 0.5 * first > 0.05, common + 0.5 * second > 0.05
 
 
-def oracle(truth: np.ndarray, prediction: np.ndarray, spacing_mm: tuple[float, ...], tolerance_mm: float) -> list[float]:
+def oracle(
+    truth: np.ndarray, prediction: np.ndarray, spacing_mm: tuple[float, ...], tolerance_mm: float
+) -> list[float]:
+    """Return HD95, the largest distance and the surface Dice by surface-distance."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # it asks SciPy for ndimage.filters
         distances = surface_distance.compute_surface_distances(truth, prediction, spacing_mm)

@@ -31,6 +31,19 @@ def test_the_last_two_states_are_kept(tmp_path: Path) -> None:
     assert [path.name for path in state_folders(tmp_path)] == ["step-000000015", "step-000000010"]
 
 
+def test_a_later_state_that_cannot_be_used_takes_no_place_of_the_last_two(tmp_path: Path) -> None:
+    for step in (5, 20, 8, 9):  # 20 is damaged: the run goes on from 5
+        save(tmp_path, step)
+    assert [path.name[-2:] for path in state_folders(tmp_path)] == ["20", "09", "08"]
+
+
+def test_tensors_may_share_their_memory_and_have_any_layout(tmp_path: Path) -> None:
+    weight = torch.randn(2, 3, 4, 4, 4).to(memory_format=torch.channels_last_3d)
+    save_state(tmp_path, State(1, {"first": weight, "second": weight}, {}))
+    state = load_state(tmp_path)
+    assert state is not None and all(torch.equal(state.tensors[name], weight) for name in ("first", "second"))
+
+
 @pytest.mark.parametrize("damage", ["torn", "altered", "no tensors", "no json", "half json", "future"])
 def test_a_damaged_state_is_named_and_the_one_before_is_taken(
     tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture

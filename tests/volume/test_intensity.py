@@ -36,6 +36,12 @@ def test_json_gives_the_same_rule() -> None:
     assert Intensity.from_json(rule.to_json()) == rule
 
 
+def test_histogram_of_a_large_volume_equals_that_of_numpy() -> None:
+    hu = np.random.default_rng(0).integers(-1030, 3070, (130, 128, 130)).astype(np.int16)  # counted in three parts
+    expected, _ = np.histogram(hu, bins=BINS, range=(-1030, 3070))
+    np.testing.assert_array_equal(histogram(hu), expected)
+
+
 def test_histogram_counts_every_voxel_once_at_the_right_bin() -> None:
     counts = histogram(np.array([-32768, -1030, -1021, -1020, 0, 9, 10, 3069, 3070, 32767], np.int16))
     assert counts.shape == (BINS,) == (410,)

@@ -1,0 +1,200 @@
+import csv
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from pipeline.config.config import Config
+from pipeline.config.load import load
+from pipeline.errors import ExitCode, UserError
+from pipeline.stages.evaluate import choose_labels, find_pairs, run
+
+AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
+DIAGONAL_MM = np.linalg.norm([20.0, 16.0, 24.0])
+EXAMPLES = Path(__file__).parents[2] / "examples/head_neck"
+
+
+def block(shift: int = 0, value: int = 1) -> np.ndarray:
+    """Return a block of 4 x 4 x 4 voxels, moved by `shift` along x."""
+    voxels = np.zeros((10, 8, 8), np.uint8)
+    voxels[2 + shift : 6 + shift, 2:6, 2:6] = value
+    return voxels
+
+
+def write(path: Path, voxels: np.ndarray, affine: np.ndarray = AFFINE) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(voxels, affine), path)
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """Folders for truth and prediction: case a shifted by one voxel, case b exact and with another suffix."""
+    truth, prediction = tmp_path / "truth", tmp_path / "prediction"
+    write(truth / "a.nii.gz", block())
+    write(prediction / "a.nii.gz", block(shift=1))
+    write(truth / "b.nii.gz", block())
+    write(prediction / "b.nii", block())
+    return truth, prediction
+
+
+@pytest.fixture
+def configure(tmp_path: Path, folders: tuple[Path, Path]) -> Callable[..., Config]:
+    """Return a function of overrides to the config that compares `folders`."""
+    truth, prediction = folders
+    standard = [f"work={tmp_path / 'work'}", f"evaluate.truth={truth}", f"evaluate.prediction={prediction}"]
+    return lambda *overrides: load([*standard, "evaluate.workers=1", *overrides])
+
+
+def summary_of(config: Config) -> dict[str, Any]:
+    return json.loads((config.work / "evaluate" / "summary.json").read_text())
+
+
+def test_two_folders_are_scored_without_data_or_labels(
+    configure: Callable[..., Config], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = configure()
+    outcome = run(config)
+    assert outcome.done == ("a", "b")
+    assert outcome.exit_code == ExitCode.DONE
+    summary = summary_of(config)
+    assert summary["mean"]["dice"] == pytest.approx((0.75 + 1) / 2)  # 48 of 64 voxels agree in a
+    assert summary["mean"]["iou"] == pytest.approx((0.6 + 1) / 2)
+    assert summary["mean"]["hd95_mm"] == pytest.approx((2 + 0) / 2)  # one voxel of 2 mm
+    assert summary["mean"]["nsd"] == 1.0
+    assert summary["labels"]["label 1"]["volume_ml_truth"]["mean"] == pytest.approx(64 * 12 / 1000)
+    assert summary["incomplete"] == []
+    assert "2 of 2" in capsys.readouterr().out
+    with (config.work / "evaluate" / "cases.csv").open() as file:
+        rows = {(row["case"], row["metric"]): row for row in csv.DictReader(file)}
+    assert len(rows) == 2 * 6
+    assert float(rows["a", "dice"]["value"]) == pytest.approx(0.75)
+    assert rows["a", "dice"]["label"] == "label 1"
+    assert rows["a", "dice"]["state"] == "both"
+
+
+def test_what_stands_is_skipped_and_what_changed_is_scored_again(
+    configure: Callable[..., Config], folders: tuple[Path, Path]
+) -> None:
+    run(configure())
+    write(folders[1] / "a.nii.gz", block(shift=2))
+    outcome = run(configure())
+    assert (outcome.done, outcome.skipped) == (("a",), ("b",))
+    assert summary_of(configure())["mean"]["dice"] == pytest.approx((0.5 + 1) / 2)
+
+
+def test_a_missing_prediction_fails_its_case_and_counts_as_missed(
+    configure: Callable[..., Config], folders: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    (folders[1] / "a.nii.gz").unlink()
+    with caplog.at_level(logging.WARNING, "hounsfield"):
+        outcome = run(configure())
+    assert outcome.exit_code == ExitCode.SOME_FAILED
+    assert "no prediction for" in outcome.failed["a"]
+    summary = summary_of(configure())
+    assert summary["incomplete"] == ["a"]
+    assert summary["mean"]["dice"] == pytest.approx((0 + 1) / 2)
+    assert summary["mean"]["hd95_mm"] == pytest.approx((DIAGONAL_MM + 0) / 2)
+    assert summary["detected_mean"]["dice"] == 1.0
+    assert (summary["detected_count"], summary["truth_count"]) == (1, 2)
+    assert "incomplete" in caplog.text
+
+
+def test_a_case_that_cannot_be_compared_says_why_and_lifts_no_mean(
+    configure: Callable[..., Config], folders: tuple[Path, Path]
+) -> None:
+    truth, prediction = folders
+    write(prediction / "a.nii.gz", block(shift=1), np.diag([2.0, 2.0, 3.5, 1.0]))
+    write(truth / "c.nii.gz", block())
+    write(prediction / "c.nii.gz", block(value=7))
+    write(truth / "d.nii.gz", block())
+    (truth / "d.nii.gz").write_bytes(b"no gzip file")
+    write(prediction / "d.nii.gz", block())
+    config = configure("labels={liver: 1}")
+    outcome = run(config)
+    assert outcome.done == ("b",)
+    assert "2 x 2 x 3.5 mm" in outcome.failed["a"]
+    assert "2 x 2 x 3 mm" in outcome.failed["a"]
+    assert "c.nii.gz" in outcome.failed["c"]
+    assert "7 (64 voxels)" in outcome.failed["c"]
+    assert "d.nii.gz" in outcome.failed["d"]
+    summary = summary_of(config)
+    assert summary["cases"] == 3  # nothing is known of d
+    assert summary["mean"]["dice"] == pytest.approx(1 / 3)
+    assert set(summary["incomplete"]) == {"a", "c", "d"}
+
+
+def test_test_cases_are_scored_by_default(tmp_path: Path) -> None:
+    config = load([f"work={tmp_path}", f"data.source={EXAMPLES}", "evaluate.workers=1"])
+    for name in ("hn_077", "hn_082", "hn_083", "hn_084"):
+        label = nib.load(EXAMPLES / "labels" / f"{name}.nii.gz")
+        write(tmp_path / "predict" / f"{name}.nii.gz", np.asarray(label.dataobj), label.affine)
+    outcome = run(config)
+    assert outcome.done == ("hn_077", "hn_082", "hn_083", "hn_084")
+    summary = summary_of(config)
+    assert summary["mean"] == {"dice": 1.0, "iou": 1.0, "hd95_mm": 0.0, "nsd": 1.0}
+    assert list(summary["labels"]) == ["Brainstem", "SpinalCord", "RightParotid", "LeftParotid", "Mandible"]
+
+
+def test_predictions_without_truth_are_left_out_with_a_warning(
+    configure: Callable[..., Config], folders: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    write(folders[1] / "other.nii.gz", block())
+    with caplog.at_level(logging.WARNING, "hounsfield"):
+        assert list(find_pairs(configure())) == ["a", "b"]
+    assert "other" in caplog.text
+
+
+def test_excluded_cases_are_left_out(configure: Callable[..., Config]) -> None:
+    assert list(find_pairs(configure("data.exclude=[a]"))) == ["b"]
+
+
+def test_two_files_for_one_case_are_refused(configure: Callable[..., Config], folders: tuple[Path, Path]) -> None:
+    write(folders[0] / "b.nii", block())
+    with pytest.raises(UserError, match=r"b\.nii.* two files"):
+        find_pairs(configure())
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("evaluate.prediction=/no/such/folder", "/no/such/folder.*run infer"),
+        ("evaluate.truth=/no/such/folder", "evaluate.truth: /no/such/folder"),
+        ("evaluate.truth=null", "no prepared cases; run prepare"),
+    ],
+)
+def test_folders_that_are_not_there_are_refused(configure: Callable[..., Config], override: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        find_pairs(configure(override))
+
+
+def test_folders_with_no_name_in_common_are_refused(
+    configure: Callable[..., Config], folders: tuple[Path, Path]
+) -> None:
+    for path in list(folders[1].iterdir()):
+        path.rename(path.with_name(f"seg_{path.name}"))
+    with pytest.raises(UserError, match="none of its 2 label files is named as one of the 2 cases"):
+        find_pairs(configure())
+
+
+def test_classes_come_from_the_config_then_from_dataset_json_then_from_the_values(
+    configure: Callable[..., Config], folders: tuple[Path, Path]
+) -> None:
+    write(folders[1] / "b.nii", block(value=9))
+    pairs = find_pairs(configure())
+    assert dict(choose_labels(configure(), pairs).values) == {"label 1": (1,), "label 9": (9,)}
+    (folders[0] / "dataset.json").write_text(json.dumps({"labels": {"liver": [1, 9]}}))
+    assert dict(choose_labels(configure(), pairs).values) == {"liver": (1, 9)}
+    assert choose_labels(configure("labels={spleen: 1}"), pairs).names == ("spleen",)
+
+
+def test_folders_of_empty_labels_are_refused(configure: Callable[..., Config], folders: tuple[Path, Path]) -> None:
+    for folder in folders:
+        for path in folder.iterdir():
+            write(path, np.zeros((10, 8, 8), np.uint8))
+    with pytest.raises(UserError, match="background"):
+        choose_labels(configure(), find_pairs(configure()))

@@ -1,0 +1,83 @@
+"""A network that needs no training, a case in memory, and a batch of it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pipeline.config.net import NetSection
+from pipeline.head import Head
+from pipeline.labels import Labels
+from pipeline.model import ModelFacts
+from pipeline.sampling.draw import Draw
+from pipeline.sampling.loader import Batch
+from pipeline.volume.grid import Grid
+from pipeline.volume.intensity import Intensity
+
+LABELS = Labels({"bone": (1,), "gland": (2,)})
+PATCH_VOX = (8, 8, 8)
+
+
+@dataclass(frozen=True, eq=False)
+class MemoryCase:
+    """What validation needs of a prepared case."""
+
+    name: str
+    image: np.ndarray
+    labels: np.ndarray
+
+    @property
+    def grid(self) -> Grid:
+        return Grid(self.image.shape, np.diag([2.0, 2.0, 2.0, 1.0]))
+
+    def read(self, start_vox: tuple, shape_vox: tuple) -> tuple[np.ndarray, np.ndarray]:
+        assert (tuple(start_vox), tuple(shape_vox)) == ((0, 0, 0), self.image.shape)
+        return self.image.copy(), self.labels.copy()
+
+
+class FindsBone(nn.Module):
+    """Logits of the background, of bone (positive above 200 HU), and of a gland, which it never finds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sharpness = nn.Parameter(torch.tensor(50.0))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        bone = self.sharpness * (image - 0.2)
+        return torch.cat([torch.zeros_like(image), bone, torch.full_like(image, -99.0)], 1)
+
+
+@pytest.fixture
+def facts() -> ModelFacts:
+    return ModelFacts(
+        head=Head("softmax", LABELS), labels=LABELS, spacing_mm=(2.0, 2.0, 2.0), intensity=Intensity((0, 1000)),
+        patch_vox=PATCH_VOX, net=NetSection(), provenance={},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def net() -> nn.Module:
+    return FindsBone()
+
+
+@pytest.fixture
+def make_case():
+    """Return a function of a name and the truth (x, y, z) to a case: bone has 1000 HU, all else is water."""
+
+    def make(name: str, labels: np.ndarray) -> MemoryCase:
+        return MemoryCase(name, np.where(labels == 1, 1000, 0).astype(np.int16), labels.astype(np.uint8))
+
+    return make
+
+
+@pytest.fixture
+def batch() -> Batch:
+    labels = torch.zeros(2, *PATCH_VOX, dtype=torch.uint8)
+    labels[:, 2:5, 2:5, 2:5] = 1
+    draws = tuple(
+        Draw(f"case_{slot}", label, (0, 0, 0), (2, 2, 2), (False,) * 3, (0, 1, slot))
+        for slot, label in enumerate((1, None))
+    )
+    return Batch(labels[:, None].float(), labels, draws)

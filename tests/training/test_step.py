@@ -1,0 +1,57 @@
+"""One update, its refusals, and the trial that times it."""
+
+import copy
+
+import pytest
+import torch
+
+from pipeline.config.loss import LossSection
+from pipeline.config.train import TrainSection
+from pipeline.errors import UserError
+from pipeline.losses.build import build
+from pipeline.training.optimise import make_optimiser
+from pipeline.training.step import Step
+from pipeline.training.trial import Trial
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def step(net, facts) -> Step:
+    optimiser = make_optimiser(net, TrainSection(weight_decay=0.0))
+    return Step(net, build(LossSection(), facts.head), optimiser, device=CPU, amp=None, clip=1.0)
+
+
+def test_a_step_moves_the_weights_by_the_rate_and_tells_what_it_saw(step, batch) -> None:
+    before = step.net.sharpness.item()
+    result = step(1, batch, lr=0.5)
+    assert abs(step.net.sharpness.item() - before) == pytest.approx(0.5, rel=1e-3)  # Adam's first step is the rate
+    assert result.loss == pytest.approx(0.5 * result.parts["dice"] + 0.5 * result.parts["ce"])
+    assert (result.logits_min, result.logits_max) == pytest.approx((-99.0, 40.0))
+    assert result.prediction.shape == (2, 3, 8, 8, 8) and not result.prediction.requires_grad
+
+
+def test_gradients_that_are_not_finite_stop_the_run_and_leave_the_weights(step, batch) -> None:
+    step.net.sharpness.register_hook(lambda gradient: gradient * float("inf"))
+    before = copy.deepcopy(step.net.state_dict())
+    with pytest.raises(UserError, match=r"step 3: the gradient norm is .* on cases case_0, case_1"):
+        step(3, batch, lr=0.5)
+    assert torch.equal(step.net.sharpness, before["sharpness"])
+
+
+def test_float16_leaves_out_steps_that_overflow_until_its_factor_is_used_up(step, batch) -> None:
+    step.scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    step.net.sharpness.register_hook(lambda gradient: gradient * float("inf"))
+    before = step.net.sharpness.item()
+    for number in (1, 2):  # 4, then 2
+        step(number, batch, lr=0.5)
+    with pytest.raises(UserError, match="step 3: the gradient norm"):
+        step(3, batch, lr=0.5)
+    assert step.net.sharpness.item() == before
+
+
+def test_a_trial_leaves_the_network_as_it_is(step, batch) -> None:
+    before = copy.deepcopy(step.net.state_dict())
+    trial = Trial(step.net, step.loss, batch, CPU)
+    assert trial(None) > 0 and trial(torch.bfloat16) > 0
+    assert torch.equal(step.net.sharpness, before["sharpness"]) and step.net.sharpness.grad is None

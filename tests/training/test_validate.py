@@ -1,0 +1,43 @@
+"""Scores of whole held-out volumes."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.config.infer import InferSection
+from pipeline.errors import Interrupted
+from pipeline.training.validate import validate
+
+CPU = torch.device("cpu")
+
+
+def block(shape, label, size):
+    labels = np.zeros(shape, np.uint8)
+    labels[2 : 2 + size, 2 : 2 + size, 3 : 3 + size] = label
+    return labels
+
+
+def test_dice_is_averaged_over_the_classes_of_a_case_then_over_cases(net, facts, make_case) -> None:
+    both = block((14, 12, 10), 1, 3)
+    both[8:11, 2:5, 3:6] = 2
+    cases = [make_case("both", both), make_case("bone", block((9, 9, 9), 1, 4))]
+    result = validate(net, cases, facts, InferSection(), CPU, lambda: None)
+    # Bone is found exactly; the gland is missed where it is, and does not count where it is not.
+    assert result.dice == {"bone": 1.0, "gland": 0.0}
+    assert result.mean == (0.5 + 1.0) / 2
+    assert result.picture.shape == (12, 14, 3) and result.picture.dtype == np.uint8
+
+
+def test_without_any_class_there_is_no_mean(net, facts, make_case) -> None:
+    result = validate(net, [make_case("empty", np.zeros((9, 9, 9)))], facts, InferSection(), CPU, lambda: None)
+    assert math.isnan(result.mean) and all(math.isnan(value) for value in result.dice.values())
+
+
+def test_it_ends_where_its_check_raises(net, facts, make_case) -> None:
+    def stop() -> None:
+        raise Interrupted("stopped")
+
+    with pytest.raises(Interrupted):
+        validate(net, [make_case("bone", block((9, 9, 9), 1, 4))], facts, InferSection(), CPU, stop)
