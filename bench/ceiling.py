@@ -41,12 +41,11 @@ def main() -> None:
     for given in sys.argv[2:]:
         numbers = [float(number) for number in given.split(",")]
         x, y, z = numbers if len(numbers) == 3 else numbers * 3
-        scores = [
-            [score.value for score in score_case(
-                truth.voxels, there_and_back(truth.voxels, truth.grid, (x, y, z), labels), truth.grid.spacing_mm, labels, ["dice"]
-            )]
-            for truth in cases
-        ]  # fmt: skip
+        scores = []
+        for truth in cases:
+            restored = there_and_back(truth.voxels, truth.grid, (x, y, z), labels)
+            scored = score_case(truth.voxels, restored, truth.grid.spacing_mm, labels, ["dice"])
+            scores.append([score.value for score in scored])
         by_class = np.nanmean(scores, axis=0)
         rows.append([given, *(f"{value:.3f}" for value in by_class), f"{np.mean(np.nanmean(scores, axis=1)):.3f}"])
     table(f"Dice of {len(cases)} cases after the training grid", ["mm", *labels.names, "mean"], rows)

@@ -17,10 +17,10 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pipeline.log import table
 
+ROOT = Path(__file__).resolve().parents[1]
 PARTS = {
     "patches": "bench.monai_patches",
     "resampling": "bench.monai_volumes",

@@ -56,11 +56,10 @@ def rows_of_scan(scan: Scan, index: Index) -> list[Row]:
     data, indexed = monai_data(scan), FgBgToIndicesd("label")(monai_data(scan))
     what = f"{scan.name}: a 96-cube patch"
     plain, changed = ours(index, UNCHANGED), ours(index, CHANGED)
-    several = {"repeats": 5, "each": SAMPLE.batch}
     return [
-        seconds_row(f"{what}", (plain, theirs(crop(), data)), **several),
-        seconds_row(f"{what}, indices kept", (plain, theirs(crop_indexed(), indexed)), **several),
-        seconds_row(f"{what}, changed", (changed, theirs(monai_changes(), indexed)), **several),
+        seconds_row(what, (plain, theirs(crop(), data)), repeats=5, each=SAMPLE.batch),
+        seconds_row(f"{what}, indices kept", (plain, theirs(crop_indexed(), indexed)), repeats=5, each=SAMPLE.batch),
+        seconds_row(f"{what}, changed", (changed, theirs(monai_changes(), indexed)), repeats=5, each=SAMPLE.batch),
     ]
 
 

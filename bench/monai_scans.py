@@ -69,4 +69,5 @@ def scan_of(name: str) -> Scan:
 
 def tensor_of(voxels: np.ndarray, grid: Grid) -> MetaTensor:
     """Return voxels as MONAI's transforms take them: (1, x, y, z) with the affine."""
-    return MetaTensor(torch.from_numpy(np.ascontiguousarray(voxels)[None]), affine=torch.from_numpy(grid.affine_mm.copy()))
+    affine = torch.from_numpy(grid.affine_mm.copy())
+    return MetaTensor(torch.from_numpy(np.ascontiguousarray(voxels)[None]), affine=affine)

@@ -1,10 +1,12 @@
 """Losses and gradient checkpointing, against MONAI's; see `bench/monai.py`."""
 
+from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from monai.losses import DiceCELoss
-from monai.networks.nets.unet import CheckpointUNet, UNet
+from monai.networks.nets.unet import CheckpointUNet
 from torch import Tensor, nn
 
 from bench.monai_measure import Row, Sides, peak_row, row, seconds_row
@@ -14,11 +16,11 @@ from pipeline.config.net import NetSection
 from pipeline.head import Head
 from pipeline.labels import Labels
 from pipeline.losses.build import build as build_loss
-from pipeline.nets.recompute import innermost_blocks
 from pipeline.nets.registry import build as build_net
 
 PATCH = 96
-CHANNELS = [16, 32, 64, 128]
+PATCHES = (2, 1, 64, 64, 64)  # that networks are given
+CHANNELS = [16, 32, 64, 128, 256]
 MIB = 2**20
 
 
@@ -52,36 +54,40 @@ def loss_sides(channels: int) -> Sides:
 
 
 def checkpointing() -> list[Row]:
-    """Return the lines of what is kept between forward and backward, and of what a step costs with it."""
+    """Return the lines of what is kept between forward and backward, and of what a step costs with it.
+
+    The networks get two patches of 64^3 voxels.
+    """
     rows = []
     for name in ("UNet3d", "monai.UNet"):
-        held = [held_bytes(network(name, checkpoint)) / MIB for checkpoint in ("blocks", "none")]
-        rows.append(row(f"{name}, 64-cube: kept, against none", *held, "MiB"))
-    kept = [held_bytes(net) / MIB for net in checkpointed()]
-    runs = [runs_of_a_block(net) for net in checkpointed()]
-    what = "monai.UNet, 96-cube: a step"
+        kept = [kept_bytes(network(name, checkpoint)) / MIB for checkpoint in ("blocks", "none")]
+        rows.append(row(f"{name}: kept after forward, against none", *kept, "MiB"))
+    none, own = "a step, against none", "a step, against CheckpointUNet"
+    kept = [kept_bytes(net) / MIB for net in checkpointed()]
     return [
         *rows,
-        row("monai.UNet, 64-cube: kept, against CheckpointUNet", *kept, "MiB"),
-        row("monai.UNet: runs of the deepest block in a step", *runs, ""),
-        seconds_row(what, step_sides()),
-        peak_row(f"{what}, memory", step_sides),
+        peak_row(f"UNet3d: {none}, memory", plain_sides, "UNet3d"),
+        seconds_row(f"UNet3d: {none}", plain_sides("UNet3d")),
+        row("monai.UNet: kept after forward, against CheckpointUNet", *kept, "MiB"),
+        peak_row(f"monai.UNet: {own}, memory", checkpointed_sides),
+        seconds_row(f"monai.UNet: {own}", checkpointed_sides()),
+        row("monai.UNet: most runs of a convolution in a step", *map(most_runs, checkpointed()), ""),
+        row("monai.UNet: most updates of a BatchNorm in a step", *map(most_updates, checkpointed("batch")), ""),
     ]
 
 
-def network(name: str, checkpoint: str) -> nn.Module:
+def network(name: str, checkpoint: str, **options: Any) -> nn.Module:
     """Return a network of this project's registry."""
-    section = NetSection(name=name, options={"channels": CHANNELS}, checkpoint=checkpoint)
-    return build_net(section, 1, 6)
+    return build_net(NetSection(name=name, options={"channels": CHANNELS, **options}, checkpoint=checkpoint), 1, 6)
 
 
-def checkpointed() -> tuple[nn.Module, UNet]:
+def checkpointed(norm: str = "instance") -> tuple[nn.Module, nn.Module]:
     """Return MONAI's UNet with our checkpointing, and with its own."""
-    theirs = CheckpointUNet(3, 1, 6, CHANNELS, [2] * (len(CHANNELS) - 1), num_res_units=2)
-    return network("monai.UNet", "blocks"), theirs
+    theirs = CheckpointUNet(3, 1, 6, CHANNELS, [2] * (len(CHANNELS) - 1), num_res_units=2, norm=norm)
+    return network("monai.UNet", "blocks", norm=norm), theirs
 
 
-def held_bytes(net: nn.Module) -> int:
+def kept_bytes(net: nn.Module) -> int:
     """Return the bytes of distinct tensors that a graph keeps for the backward pass, parameters left out."""
     parameters = {parameter.untyped_storage().data_ptr() for parameter in net.parameters()}
     storages = {}
@@ -93,27 +99,40 @@ def held_bytes(net: nn.Module) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        output = net(torch.randn(1, 1, 64, 64, 64))
+        output = net(torch.ones(PATCHES))
     del output
     return sum(storages.values())
 
 
-def runs_of_a_block(net: nn.Module) -> int:
-    """Return how often the network's deepest block, the one with the most channels, runs in one step."""
-    deepest = max(innermost_blocks(net), key=lambda block: max(p.shape[0] for p in block.parameters()))
-    runs = []
-    deepest.register_forward_pre_hook(lambda module, inputs: runs.append(1))
-    step(net, 32)
-    return len(runs)
+def most_runs(net: nn.Module) -> int:
+    """Return how often that convolution runs in one step which runs most often."""
+    runs: Counter[nn.Module] = Counter()
+    for part in net.modules():
+        if isinstance(part, nn.Conv3d):
+            part.register_forward_pre_hook(lambda part, inputs: runs.update([part]))
+    step(net)
+    return max(runs.values())
 
 
-def step_sides() -> Sides:
-    """Return forward and backward of both."""
+def most_updates(net: nn.Module) -> int:
+    """Return how often that BatchNorm moves its statistics in one step which moves them most often."""
+    step(net)
+    return max(int(part.num_batches_tracked) for part in net.modules() if isinstance(part, nn.BatchNorm3d))
+
+
+def plain_sides(name: str) -> Sides:
+    """Return a step with our checkpointing, and one without any."""
+    ours, none = (network(name, checkpoint) for checkpoint in ("blocks", "none"))
+    return lambda: step(ours), lambda: step(none)
+
+
+def checkpointed_sides() -> Sides:
+    """Return a step of MONAI's UNet with our checkpointing, and with its own."""
     ours, theirs = checkpointed()
-    return lambda: step(ours, PATCH), lambda: step(theirs, PATCH)
+    return lambda: step(ours), lambda: step(theirs)
 
 
-def step(net: nn.Module, patch: int) -> None:
+def step(net: nn.Module) -> None:
     """Run forward and backward once."""
     net.zero_grad()
-    net(torch.ones(1, 1, patch, patch, patch)).square().mean().backward()
+    net(torch.ones(PATCHES)).square().mean().backward()

@@ -56,7 +56,7 @@ def resampling_rows(scan: Scan, spacing_mm: Float3) -> list[Row]:
 def inference() -> list[Row]:
     """Return the lines of going from a CT on the training grid to 14 classes on its own."""
     what = "256x256x200: windows, restored, 14 classes"
-    return [seconds_row(what, inference_sides(), repeats=2), peak_row(f"{what}, memory", inference_sides)]
+    return [seconds_row(what, inference_sides()), peak_row(f"{what}, memory", inference_sides)]
 
 
 @torch.inference_mode()
@@ -65,7 +65,7 @@ def inference_sides() -> Sides:
     scan = made_scan()
     grid = scan.image.grid.at_spacing(TRAINING_MM)
     voxels_hu = np.rint(resample_image(scan.image.voxels, scan.image.grid, grid, AIR_HU)).astype(np.int16)
-    windowed = tensor_of(INTENSITY.apply(voxels_hu), grid)[None]
+    windowed = torch.from_numpy(INTENSITY.apply(voxels_hu))[None, None]
     head = Head("softmax", scan.labels)
     net = torch.nn.Conv3d(1, head.channels, 1)
     own = scan.image.grid

@@ -6,15 +6,14 @@ python docs/picture.py runs/demo hn_083 docs/images/demo.png
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pipeline.dataset.checks import load_pair
 from pipeline.dataset.layouts import find_cases, read_labels
 from pipeline.files import read_json
 from pipeline.report.case_picture import draw_case
 from pipeline.volume.nifti import read_label
 
-SOURCE = ROOT / "examples" / "head_neck"
+SOURCE = Path(__file__).resolve().parents[1] / "examples" / "head_neck"
 
 
 def main() -> None:

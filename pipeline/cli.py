@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline import __version__
-from pipeline.errors import ExitCode, Interrupted, UserError
+from pipeline.errors import ExitCode, Interrupted, UserError, explain
 
 if TYPE_CHECKING:
     from pipeline.config.config import Config
@@ -117,7 +117,7 @@ def _run(stage: str, config: "Config", words: list[str]) -> int:
         log.log.debug("stopped by:", exc_info=True)
         if isinstance(error, UserError | Interrupted) or _is_missing_library(error):
             raise
-        sentence = log.explain(error)
+        sentence = explain(error)
         if sentence is not None:
             raise UserError(sentence) from error
         _internal_error(error, file)

@@ -1,6 +1,23 @@
-"""Errors that a user sees, and the exit code each of them ends a command with."""
+"""Errors that a user sees, what the machine refuses in words, and the exit codes that commands end with."""
 
+import errno
+import os
 from enum import IntEnum
+
+FULL = "free some space, or choose another disk with work=FOLDER, and run the same command again"
+FORBIDDEN = "change its permissions, or choose another place, such as work=FOLDER"
+IN_THE_WAY = "a file stands where a folder is expected: move it, or choose another path"
+CURES = {
+    errno.ENOSPC: FULL,
+    errno.EDQUOT: FULL,
+    errno.EROFS: FORBIDDEN,
+    errno.EACCES: FORBIDDEN,
+    errno.EPERM: FORBIDDEN,
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: IN_THE_WAY,
+    errno.EEXIST: IN_THE_WAY,
+    errno.ENAMETOOLONG: "give the case or the folder a shorter name",
+}
 
 
 class ExitCode(IntEnum):
@@ -23,3 +40,13 @@ class UserError(Exception):
 
 class Interrupted(Exception):
     """The command was asked to stop (SIGINT, SIGTERM) and has saved its state: exit code 75."""
+
+
+def explain(error: BaseException) -> str | None:
+    """Return a sentence for a failure that the machine caused (disk, permission, memory), None for any other."""
+    if isinstance(error, MemoryError):
+        return "not enough memory; use fewer processes (workers=1), smaller patches, or a machine with more memory"
+    if not isinstance(error, OSError) or error.errno is None:
+        return None
+    cure = CURES.get(error.errno, "check the disk or the network drive, and run the same command again")
+    return f"{error.filename or 'writing a file'}: {os.strerror(error.errno).lower()}; {cure}"

@@ -1,5 +1,6 @@
 """Files that are either whole or not there: written under a temporary name, flushed, then renamed."""
 
+import errno
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ from typing import Any
 from pipeline.errors import UserError
 
 TEMPORARY_PREFIX = ".partial-"
+CANNOT_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # some network file systems, asked for a folder
 
 
 def temporary_sibling(path: Path) -> Path:
@@ -57,12 +59,14 @@ def publish(temporary: Path, path: Path) -> None:
 
 
 def flush(path: Path) -> None:
-    """Make the kernel put a file's bytes, or a folder's entries, on disk."""
+    """Make the kernel put a file's bytes, or a folder's entries, on disk; OSError names the path where it cannot."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
-    except OSError:
-        pass  # some network file systems refuse to flush a folder; the rename stays atomic
+    except OSError as error:
+        if error.errno not in CANNOT_FLUSH:  # a full disk may show only now
+            error.filename = str(path)
+            raise
     finally:
         os.close(descriptor)
 

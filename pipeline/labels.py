@@ -1,7 +1,8 @@
 """Which structures there are, which values stand for them in the user's files, and how the two are exchanged."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -9,9 +10,10 @@ from pipeline.errors import UserError
 
 IGNORE = 255  # the encoded value of a voxel that no loss and no score may look at
 MOST_CLASSES = 254
+VALUES = range(-(2**31), 2**31)  # what a label file can hold: int32
 
 
-@dataclass(frozen=True, eq=True)
+@dataclass(frozen=True)
 class Region:
     """A union of classes that has an output channel of its own, and the class whose value is written for it."""
 
@@ -36,7 +38,7 @@ class Labels:
     regions: tuple[Region, ...] = ()
     ignore: int | None = None
     swap: tuple[tuple[str, str], ...] = ()
-    background: tuple[int, ...] = field(default=(0,))
+    background: tuple[int, ...] = (0,)
 
     def __post_init__(self) -> None:
         values = {name: as_tuple(given) for name, given in self.values.items()}
@@ -58,6 +60,8 @@ class Labels:
             if not given:
                 raise UserError(f"labels.{name}: no value; give at least one integer.")
             for value in given:
+                if value not in VALUES:
+                    raise UserError(f"labels.{name}: value {value}; expected {VALUES[0]} to {VALUES[-1]} (int32).")
                 if value in owner:
                     raise UserError(
                         f"labels: value {value} belongs to both {owner[value]} and {name}; give it to one of them."
@@ -91,6 +95,16 @@ class Labels:
             if name in (first, second):
                 return self.index(second if name == first else first)
         return index
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `from_json` reads; JSON values, but for tuples in place of lists."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, given: Mapping[str, Any]) -> "Labels":
+        """Make labels of what `to_json` gave. Raises KeyError or TypeError where something is missing."""
+        regions = tuple(Region(each["name"], tuple(each["classes"]), each["write"]) for each in given["regions"])
+        return cls(given["values"], regions, given["ignore"], given["swap"], tuple(given["background"]))
 
     def encode(self, raw: np.ndarray) -> np.ndarray:
         """Map label values to class indices: any integer array -> uint8 of the same shape, 0..n, 255 where ignored.

@@ -1,8 +1,6 @@
-"""What a command says: lines on the console and in a log file, progress, tables, and what the machine refuses."""
+"""What a command says: lines on the console and in a log file, progress and tables."""
 
-import errno
 import logging
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,21 +17,6 @@ _console = Console(stderr=True)  # shared, so that log lines appear above a prog
 
 PROGRESS_LINE_EVERY_S = 10.0
 STYLES = {logging.WARNING: "yellow", logging.ERROR: "red"}
-
-FULL = "free some space, or choose another disk with work=FOLDER, and run the same command again"
-FORBIDDEN = "change its permissions, or choose another place, such as work=FOLDER"
-IN_THE_WAY = "a file stands where a folder is expected: move it, or choose another path"
-CURES = {
-    errno.ENOSPC: FULL,
-    errno.EDQUOT: FULL,
-    errno.EROFS: FORBIDDEN,
-    errno.EACCES: FORBIDDEN,
-    errno.EPERM: FORBIDDEN,
-    errno.ENOENT: "check the path",
-    errno.ENOTDIR: IN_THE_WAY,
-    errno.EEXIST: IN_THE_WAY,
-    errno.ENAMETOOLONG: "give the case or the folder a shorter name",
-}
 
 
 class ConsoleHandler(logging.Handler):
@@ -158,13 +141,3 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
     for first, *others in [list(columns), *cells]:
         aligned = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
         print("  ".join([first.ljust(widths[0]), *aligned]).rstrip())
-
-
-def explain(error: BaseException) -> str | None:
-    """Return a sentence for a failure that the machine caused (disk, permission, memory), None for any other."""
-    if isinstance(error, MemoryError):
-        return "not enough memory; use fewer processes (workers=1), smaller patches, or a machine with more memory"
-    if not isinstance(error, OSError) or error.errno is None:
-        return None
-    cure = CURES.get(error.errno, "check the disk or the network drive, and run the same command again")
-    return f"{error.filename or 'writing a file'}: {os.strerror(error.errno).lower()}; {cure}"

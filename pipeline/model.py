@@ -3,7 +3,7 @@
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from pipeline import files
 from pipeline.config.net import NetSection
 from pipeline.errors import UserError
 from pipeline.head import Head
-from pipeline.labels import Labels, Region
+from pipeline.labels import Labels
 from pipeline.nets import registry
 from pipeline.volume.grid import Float3, Int3
 from pipeline.volume.intensity import Intensity
@@ -50,7 +50,7 @@ class ModelFacts:
         """Return what `from_json` reads."""
         return {
             "head": {"kind": self.head.kind, "threshold": self.head.threshold},
-            "labels": asdict(self.labels),
+            "labels": self.labels.to_json(),
             "spacing_mm": list(self.spacing_mm),
             "intensity": self.intensity.to_json(),
             "patch_vox": list(self.patch_vox),
@@ -62,7 +62,7 @@ class ModelFacts:
     @classmethod
     def from_json(cls, given: Mapping[str, Any]) -> "ModelFacts":
         """Make facts of what `to_json` gave. Raises KeyError, TypeError or ValueError where something is missing."""
-        labels = labels_from_json(given["labels"])
+        labels = Labels.from_json(given["labels"])
         spacing_x, spacing_y, spacing_z = given["spacing_mm"]
         x, y, z = given["patch_vox"]
         return cls(
@@ -75,12 +75,6 @@ class ModelFacts:
             provenance=given["provenance"],
             channels_in=given["channels_in"],
         )
-
-
-def labels_from_json(given: Mapping[str, Any]) -> Labels:
-    """Make labels of what `dataclasses.asdict` gave, with lists for tuples."""
-    regions = (Region(region["name"], tuple(region["classes"]), region["write"]) for region in given["regions"])
-    return Labels(given["values"], tuple(regions), given["ignore"], given["swap"], tuple(given["background"]))
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,13 +19,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline import __version__
-from pipeline.errors import ExitCode, Interrupted, UserError
+from pipeline.errors import ExitCode, Interrupted, UserError, explain
 from pipeline.files import TEMPORARY_PREFIX, publish, read_json, remove, temporary_sibling, write_json
-from pipeline.log import explain, keep, log, progress
+from pipeline.log import keep, log, progress
 
-STAGE_OF_FOLDER = {"store": "prepare", "predict": "infer"}
 STALE_AFTER_S = 24 * 3600.0
-DIED = "perhaps memory ran out: run the same command again with fewer processes, such as prepare.workers=1"
+DIED = "perhaps memory ran out: run the same command again with prepare.workers=1 or evaluate.workers=1"
 RECORDED_LIBRARIES = ("numpy", "scipy", "nibabel", "torch", "monai")
 
 
@@ -94,7 +93,9 @@ class Outcome:
         return Outcome(self.done + other.done, self.skipped + other.skipped, {**self.failed, **other.failed})
 
 
-def run_units(stage: Path, units: Sequence[Unit], make: Make, *, workers: int, shard: str = "1/1") -> Outcome:
+def run_units(
+    stage: Path, units: Sequence[Unit], make: Make, *, workers: int, shard: str = "1/1", what: str = ""
+) -> Outcome:
     """Make the units of a shard that do not stand already, and return what became of each.
 
     stage: the stage's folder; records go to `stage/records`, and `stage/done.json` is written once all `units` stand.
@@ -102,6 +103,7 @@ def run_units(stage: Path, units: Sequence[Unit], make: Make, *, workers: int, s
         values) or None. With workers > 0 it must be picklable.
     workers: spawned processes, one unit at a time each; 0 makes the units in this process.
     shard: "i/n" makes units i, i + n, i + 2n, ... (from 1).
+    what: the word that progress is shown under; by default the name of the stage's folder.
 
     A unit whose `make` raises fails with a sentence and an `error.json`, and the others go on; so does a unit whose
     process dies. Raises Interrupted on SIGINT, after the processes were ended and their temporary files removed.
@@ -111,13 +113,15 @@ def run_units(stage: Path, units: Sequence[Unit], make: Make, *, workers: int, s
     (stage / "records").mkdir(parents=True, exist_ok=True)
     _remove_stale({stage, stage / "records", *(unit.output.parent for unit in mine)})
     skipped = tuple(unit.name for unit in mine if _standing(stage, unit) is not None)
-    waiting = [unit for unit in mine if unit.name not in set(skipped)]
-    _mark(stage, units)
+    standing = set(skipped)
+    waiting = [unit for unit in mine if unit.name not in standing]
+    if gather(stage, units) is None:
+        remove(stage / "done.json")
     made = _in_processes(stage, waiting, make, workers) if workers else _in_this_process(stage, waiting, make)
     done: list[str] = []
     failed: dict[str, str] = {}
     try:
-        with closing(made), progress(len(waiting), STAGE_OF_FOLDER.get(stage.name, stage.name)) as advance:
+        with closing(made), progress(len(waiting), what or stage.name) as advance:
             for unit, why in made:
                 if why is None:
                     done.append(unit.name)
@@ -127,17 +131,10 @@ def run_units(stage: Path, units: Sequence[Unit], make: Make, *, workers: int, s
                 advance(unit.name)
     except KeyboardInterrupt as error:
         raise Interrupted from error
-    _mark(stage, units)
+    # Only written here, never removed: another shard may have finished the stage a moment ago.
+    if gather(stage, units) is not None:
+        write_json(stage / "done.json", {"units": [unit.name for unit in units]})
     return Outcome(tuple(done), skipped, failed)
-
-
-def _mark(stage: Path, units: Sequence[Unit]) -> None:
-    """Write done.json where all units of a stage stand, and remove it where one does not."""
-    path, content = stage / "done.json", {"units": [unit.name for unit in units]}
-    if gather(stage, units) is None:
-        remove(path)
-    elif not path.exists() or read_json(path) != content:
-        write_json(path, content)
 
 
 def gather(stage: Path, units: Sequence[Unit]) -> list[dict[str, Any]] | None:

@@ -25,7 +25,12 @@ def stage_commands() -> list[tuple[str, str, str]]:
 
 
 def test_the_pages_do_have_commands() -> None:
-    assert {stage for page, stage, _ in stage_commands() if page == "README.md"} == {"prepare", "train", "infer", "evaluate"}
+    assert {stage for page, stage, _ in stage_commands() if page == "README.md"} == {
+        "prepare",
+        "train",
+        "infer",
+        "evaluate",
+    }
 
 
 @pytest.mark.parametrize(("page", "stage", "words"), stage_commands())
@@ -33,7 +38,9 @@ def test_every_stage_command_has_a_config_and_keys_that_exist(
     page: str, stage: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    arguments = [word.replace("my.yaml", "configs/head_neck.yaml").replace("its_name", "hn_001") for word in shlex.split(words)]
+    arguments = [
+        word.replace("my.yaml", "configs/head_neck.yaml").replace("its_name", "hn_001") for word in shlex.split(words)
+    ]
     load(arguments)
     assert (ROOT / "scripts" / f"{stage}.py").is_file()
 

@@ -1,5 +1,6 @@
 """A file or folder is whole or not there, whatever interrupts its writing."""
 
+import errno
 import hashlib
 import math
 import os
@@ -22,6 +23,31 @@ def test_a_file_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
     write_text(tmp_path / "new folder" / "ö.txt", "zwei ä")
     assert (tmp_path / "new folder" / "ö.txt").read_text(encoding="utf-8") == "zwei ä"
     assert names(tmp_path / "new folder") == ["ö.txt"]
+
+
+def test_a_disk_that_refuses_the_bytes_when_they_are_flushed_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    write_text(tmp_path / "a.txt", "old")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: .*a\.txt"):
+        write_text(tmp_path / "a.txt", "new")
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_file_system_that_cannot_flush_is_written_to_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def impossible(_: int) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", impossible)
+    write_text(tmp_path / "a.txt", "new")
+    assert (tmp_path / "a.txt").read_text() == "new"
 
 
 def test_the_temporary_name_keeps_the_suffixes(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Label values, their order, and the way there and back."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -81,6 +83,8 @@ def test_mirroring_exchanges_partners_and_nothing_else() -> None:
         ({"values": {"a": (1,), "b": (2, 1)}}, "value 1 belongs to both a and b"),
         ({"values": {"a": (1,)}, "ignore": 1}, "value 1 belongs to both a and ignore"),
         ({"values": {"a": ()}}, "labels.a: no value"),
+        ({"values": {"a": (2**31,)}}, r"labels.a: value 2147483648; expected -2147483648 to 2147483647"),
+        ({"values": {"a": (1,)}, "ignore": 2**32 - 1}, "labels.ignore: value 4294967295"),
         ({"values": {"a": (1,)}, "swap": (("a", "b"),)}, "'b', which is none of a"),
         ({"values": {"a": (1,), "b": (2,), "c": (3,)}, "swap": (("a", "b"), ("b", "c"))}, "more than one pair"),
         ({"values": {"a": (1,)}, "regions": (Region("r", ("a", "x"), "a"),)}, "region r names 'x'"),
@@ -90,6 +94,14 @@ def test_mirroring_exchanges_partners_and_nothing_else() -> None:
 def test_labels_that_contradict_themselves_are_refused(given: dict, words: str) -> None:
     with pytest.raises(UserError, match=words):
         Labels(**given)
+
+
+def test_labels_come_back_from_json_as_they_were() -> None:
+    regions = (Region("both", ("a", "b"), "a"),)
+    labels = Labels({"b": (5, 38), "a": (1,)}, regions, ignore=9, swap=(("a", "b"),), background=(0, 7))
+    read = Labels.from_json(json.loads(json.dumps(labels.to_json())))
+    assert read == labels
+    assert read.names == ("b", "a")
 
 
 def test_a_class_called_background_is_the_background() -> None:

@@ -1,6 +1,5 @@
-"""What is said where: console, log file, progress, tables, and what the machine refuses."""
+"""What is said where: console, log file, progress and tables."""
 
-import errno
 import os
 import subprocess
 import sys
@@ -133,27 +132,3 @@ def test_kept_messages_are_handed_over_once(capsys: pytest.CaptureFixture[str]) 
     assert kept.take() == [(30, "from far")]
     assert kept.take() == []
     assert capsys.readouterr().err == ""
-
-
-@pytest.mark.parametrize(
-    ("error", "words"),
-    [
-        (OSError(errno.ENOSPC, "x", "/a/b"), ["/a/b: no space left on device", "free some space", "work="]),
-        (OSError(errno.ENOSPC, "x"), ["writing a file: no space"]),
-        (OSError(errno.EROFS, "x", "/a"), ["/a: read-only file system", "work="]),
-        (PermissionError(errno.EACCES, "x", "/a"), ["/a: permission denied", "permissions"]),
-        (FileNotFoundError(errno.ENOENT, "x", "/a"), ["/a: no such file", "check the path"]),
-        (NotADirectoryError(errno.ENOTDIR, "x", "/a"), ["/a: not a directory", "a file stands where a folder"]),
-        (OSError(errno.EIO, "x", "/a"), ["/a: input/output error", "check the disk"]),
-        (MemoryError(), ["not enough memory", "workers"]),
-    ],
-)
-def test_what_the_machine_refuses_gets_a_sentence(error: Exception, words: list[str]) -> None:
-    sentence = log.explain(error)
-    assert sentence is not None
-    assert [word for word in words if word not in sentence] == []
-
-
-@pytest.mark.parametrize("error", [ValueError("x"), OSError("no number"), KeyError("x")])
-def test_other_errors_get_none(error: Exception) -> None:
-    assert log.explain(error) is None

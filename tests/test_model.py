@@ -1,5 +1,4 @@
 import json
-from dataclasses import asdict
 
 import pytest
 import torch
@@ -11,7 +10,7 @@ from pipeline.errors import UserError
 from pipeline.files import hash_file
 from pipeline.head import Head
 from pipeline.labels import Labels, Region
-from pipeline.model import Model, ModelFacts, hash_of, labels_from_json, read_facts
+from pipeline.model import Model, ModelFacts, hash_of, read_facts
 from pipeline.nets.registry import build
 from pipeline.volume.intensity import Intensity
 
@@ -74,10 +73,6 @@ def test_a_loaded_model_has_the_same_facts_and_gives_the_same_logits(model, fold
 def test_facts_come_back_from_json_as_they_were(kind):
     facts = facts_of(NetSection(name="monai.UNet", options={"channels": [4, 8]}, head_weights=(1.0, 0.5)), kind)
     assert ModelFacts.from_json(json.loads(json.dumps(facts.to_json()))) == facts
-
-
-def test_labels_come_back_from_json_as_they_were():
-    assert labels_from_json(json.loads(json.dumps(asdict(LABELS)))) == LABELS
 
 
 def test_facts_are_read_without_the_weights(model, folder):

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.errors import ExitCode, Interrupted, UserError
 from pipeline.files import read_json
-from pipeline.log import log
+from pipeline.log import log, start, stop
 from pipeline.work import (
     Outcome,
     Unit,
@@ -145,6 +145,15 @@ def test_shards_share_the_units_and_the_last_one_marks_the_stage_done(tmp_path: 
     assert not (tmp_path / "done.json").exists()
     assert run_units(tmp_path, units, make, workers=0, shard="2/2").done == ("b", "d")
     assert (tmp_path / "done.json").exists()
+
+
+def test_progress_is_shown_under_the_name_of_the_stage_wherever_its_folder_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start()
+    run_units(tmp_path / "elsewhere", units_of(tmp_path, "a"), make, workers=0, what="prepare")
+    stop()
+    assert "prepare 1/1 (a)" in capsys.readouterr().err
 
 
 def test_a_shard_beyond_the_last_unit_has_nothing_to_do(tmp_path: Path) -> None:

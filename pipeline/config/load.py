@@ -54,7 +54,7 @@ def _read_file(file: Path) -> dict[str, Any]:
         close = difflib.get_close_matches(str(file), others, n=1)
         hint = f"did you mean {close[0]}?" if close else "give the path of a YAML file, or key=value."
         raise UserError(f"{file}: there is no such config file; {hint}") from error
-    except (IsADirectoryError, NotADirectoryError, PermissionError) as error:
+    except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror}); expected a YAML file.") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{file}: byte {error.start} is not UTF-8; save the file as UTF-8 text.") from error

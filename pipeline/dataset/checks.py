@@ -23,8 +23,8 @@ def load_pair(case: Case, labels: Labels) -> tuple[Volume, Volume]:
     if case.label is None:
         expected = case.image.parent.parent / "labels" / case.image.name
         raise UserError(
-            f"{case.image} has no label map; expected {expected}. Add it, list the case under 'test' in dataset.json, "
-            f"or leave it out with data.exclude=[{case.name}]."
+            f"{case.image} has no label map; expected {expected}. Add it, or list the case under 'test' in "
+            "dataset.json."
         )
     image, label = read_image(case.image), read_label(case.label)
     check_same_grid(image, label, case)

@@ -30,7 +30,13 @@ def find_cases(source: Path, labels: Labels) -> list[Case]:
     left out. Hidden files and files that are not `.nii` or `.nii.gz` are not looked at.
     Raises UserError where a folder is missing, there is no image, a case has two files, or dataset.json is wrong.
     """
-    images, label_maps = nifti_files(source, IMAGES), nifti_files(source, LABELS)
+    for folder in (IMAGES, LABELS):
+        if not (source / folder).is_dir():
+            raise UserError(
+                f"data.source: {source} has no folder {folder}; expected {IMAGES}/ and {LABELS}/ with one .nii or "
+                ".nii.gz file a case, of the same name in both."
+            )
+    images, label_maps = nifti_files(source / IMAGES), nifti_files(source / LABELS)
     if not images:
         raise UserError(f"{source / IMAGES}: no .nii or .nii.gz file; put one CT a case there.")
     unpaired = sorted(set(label_maps) - set(images))
@@ -67,23 +73,26 @@ def read_labels(source: Path) -> Labels | None:
         raise UserError(f"{source / DESCRIPTION}: {error}") from error
 
 
-def nifti_files(source: Path, folder: str) -> dict[str, Path]:
-    """Return the NIfTI files of a folder of the data set by case name."""
-    if not (source / folder).is_dir():
-        raise UserError(
-            f"data.source: {source} has no folder {folder}; expected {IMAGES}/ and {LABELS}/ with one .nii or .nii.gz "
-            "file a case, of the same name in both."
-        )
+def nifti_files(folder: Path) -> dict[str, Path]:
+    """Return the .nii and .nii.gz files of a folder by case name, sorted; hidden ones are not looked at.
+
+    Raises UserError where two of them are of one case.
+    """
     found: dict[str, Path] = {}
-    for path in sorted((source / folder).iterdir()):
-        suffix = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
-        if suffix is None or path.name.startswith("."):
+    for path in sorted(folder.iterdir()):
+        name = case_name(path)
+        if name is None or path.name.startswith("."):
             continue
-        name = path.name[: -len(suffix)]
         if name in found:
             raise UserError(f"{found[name]} and {path} are two files for the case {name!r}; remove one of them.")
         found[name] = path
     return found
+
+
+def case_name(path: Path) -> str | None:
+    """Return a file's name without .nii or .nii.gz, in letters of either size; None where it has neither."""
+    suffix = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
+    return None if suffix is None else path.name[: -len(suffix)]
 
 
 def read_description(source: Path) -> dict[str, Any]:

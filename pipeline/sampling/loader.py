@@ -38,17 +38,10 @@ def make_batch(
     """
     images = np.empty((sample.batch, 1, *sample.patch_vox), np.float32)
     labels = np.empty((sample.batch, *sample.patch_vox), np.uint8)
-    try:
-        draws = tuple(draw(index, sample, seed, step, slot) for slot in range(sample.batch))
-        for slot, drawn in enumerate(draws):
-            case = index.cases[drawn.case]
-            patch = make_patch(case, drawn, sample.patch_vox, augment, intensity, index.labels)
-            images[slot, 0], labels[slot] = patch
-    except (OSError, EOFError) as error:
-        raise UserError(
-            f"a prepared case cannot be read from the store any more ({error}); if the store was moved or removed, put "
-            "it back or run prepare again."
-        ) from error
+    draws = tuple(draw(index, sample, seed, step, slot) for slot in range(sample.batch))
+    for slot, drawn in enumerate(draws):
+        case = index.cases[drawn.case]
+        images[slot, 0], labels[slot] = make_patch(case, drawn, sample.patch_vox, augment, intensity, index.labels)
     return Batch(torch.from_numpy(images), torch.from_numpy(labels), draws)
 
 
@@ -140,7 +133,7 @@ def tells_death(error: Exception) -> bool:
     """True where an error of a loader means that a worker has died.
 
     torch says so in words, but not before the process is reaped; until then its connections just break. No other
-    EOFError or OSError comes out of a loader, as `make_batch` turns its own into UserErrors.
+    EOFError or OSError comes out of a loader: a case that cannot be read raises UserError.
     """
     return isinstance(error, EOFError | OSError) or "DataLoader worker (pid" in str(error)
 

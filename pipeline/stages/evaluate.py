@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.config.config import Config
-from pipeline.dataset.layouts import read_labels
+from pipeline.dataset.layouts import case_name, nifti_files, read_labels
 from pipeline.errors import UserError
 from pipeline.files import hash_json, read_json, stamp, write_json
 from pipeline.labels import Labels
@@ -23,7 +23,6 @@ from pipeline.volume.nifti import read_label
 from pipeline.work import Outcome, Unit, WorkFolder, available_cores, run_units
 
 FORMAT = 1  # of the file of scores of a case; a new number scores every case again
-SUFFIXES = (".nii.gz", ".nii")
 COLUMNS = ("case", "label", "metric", "value", "state")
 HEAD = ("class", "Dice", "IoU", "HD95 mm", "NSD", "detected", "false alarms")
 DIGITS = {"dice": 3, "iou": 3, "hd95_mm": 1, "nsd": 3}
@@ -72,9 +71,8 @@ def find_pairs(config: Config) -> dict[str, Pair]:
     prediction_folder = chosen.prediction or WorkFolder(config.work).predict
     if not prediction_folder.is_dir():
         raise UserError(f"{prediction_folder}: no such folder of predictions; run infer, or set evaluate.prediction.")
-    predictions = _label_files(prediction_folder)
-    truths = _label_files(chosen.truth, "evaluate.truth") if chosen.truth else None
-    named = {stem: (stem, path) for stem, path in truths.items()} if truths is not None else _test_truths(config)
+    predictions = nifti_files(prediction_folder)
+    named = _truths_in(chosen.truth) if chosen.truth else _test_truths(config)
     pairs = {
         name: Pair(truth, predictions.get(stem, prediction_folder / f"{stem}.nii.gz"))
         for stem, (name, truth) in named.items()
@@ -107,27 +105,12 @@ def choose_labels(config: Config, pairs: Mapping[str, Pair]) -> Labels:
     return _labels_found(files)
 
 
-def _label_files(folder: Path, key: str = "evaluate.prediction") -> dict[str, Path]:
-    """Return the NIfTI files of a folder by their name without suffix."""
-    if not folder.is_dir():
-        raise UserError(f"{key}: {folder} is no folder; give one that holds .nii or .nii.gz label files.")
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        stem = _stem(path)
-        if stem is None:
-            continue
-        if stem in found:
-            raise UserError(f"{folder}: {found[stem].name} and {path.name} are two files for one case; remove one.")
-        found[stem] = path
-    if not found and key == "evaluate.truth":
-        raise UserError(f"{key}: {folder} holds no .nii or .nii.gz file.")
-    return found
-
-
-def _stem(path: Path) -> str | None:
-    """Return a file's name without .nii or .nii.gz; None for hidden files and for what is no NIfTI file."""
-    suffix = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
-    return None if suffix is None or path.name.startswith(".") else path.name[: -len(suffix)]
+def _truths_in(folder: Path) -> dict[str, tuple[str, Path]]:
+    """Return name and label file of each case in the folder `evaluate.truth`, by what its prediction is called."""
+    found = nifti_files(folder) if folder.is_dir() else {}
+    if not found:
+        raise UserError(f"evaluate.truth: {folder} is no folder that holds .nii or .nii.gz label files; give one.")
+    return {name: (name, path) for name, path in found.items()}
 
 
 def _test_truths(config: Config) -> dict[str, tuple[str, Path]]:
@@ -135,12 +118,12 @@ def _test_truths(config: Config) -> dict[str, tuple[str, Path]]:
     tests = [case for case in cases_of(config) if case.split == "test"]
     without = [case.name for case in tests if case.label is None]
     if without:
-        log.warning("%s: left out, as these test cases have no label: %s", config.data.source, _listed(without))
-    truths = {_stem(case.image) or case.name: (case.name, case.label) for case in tests if case.label is not None}
+        log.warning("left out, as these test cases have no label: %s", _listed(without))
+    truths = {case_name(case.image) or case.name: (case.name, case.label) for case in tests if case.label is not None}
     if not truths:
         raise UserError(
-            f"data.source: {config.data.source} has no test case with a label; list some under 'test' in its "
-            "dataset.json, or set evaluate.truth and evaluate.prediction."
+            "data.source: the data set has no test case with a label; list some under 'test' in its dataset.json, or "
+            "set evaluate.truth and evaluate.prediction."
         )
     return truths
 
@@ -164,7 +147,7 @@ def _unit(name: str, pair: Pair, folder: Path, labels: Labels, tolerance_mm: flo
     key = {
         "format": FORMAT,
         "files": [stamp(path) if path.exists() else None for path in (pair.truth, pair.prediction)],
-        "labels": asdict(labels),
+        "labels": labels.to_json(),
         "tolerance_mm": tolerance_mm,
     }
     return Unit(name, hash_json(key), folder / "cases" / f"{name}.json")

@@ -10,6 +10,7 @@ import torch
 
 from pipeline.config.config import Config
 from pipeline.config.infer import InferSection
+from pipeline.dataset.layouts import case_name, nifti_files
 from pipeline.device import amp_dtype, choose
 from pipeline.errors import UserError
 from pipeline.files import hash_json, stamp
@@ -20,7 +21,6 @@ from pipeline.stages.data import cases_of
 from pipeline.volume.nifti import read_image, write_label
 from pipeline.work import Outcome, Unit, WorkFolder, available_cores, gather, run_units
 
-SUFFIXES = (".nii.gz", ".nii")
 FORMAT = 1  # of what a prediction is made of; a new number predicts every case again
 
 
@@ -35,47 +35,54 @@ def run(config: Config) -> Outcome:
     device = choose(chosen.device)
     torch.set_num_threads(available_cores())
     model = Model.load(folder, device, allow=config.net.name)
-    images = {path.name: path for path in find_images(config)}
-    units = [unit_of(path, work.predict, folder, chosen) for path in images.values()]
+    images = find_images(config)
+    model_hash = hash_of(folder)
+    units = [unit_of(name, path, work.predict, model_hash, chosen) for name, path in images.items()]
     predict = predictor(model.net, device, amp_dtype(chosen.amp, device))
     make = partial(predict_case, images=images, predict=predict, facts=model.facts, infer=chosen)
     log.info("%d CTs with the model %s on %s", len(units), folder, device)
-    outcome = run_units(work.predict, units, make, workers=0, shard=chosen.shard)
+    outcome = run_units(work.predict, units, make, workers=0, shard=chosen.shard, what="infer")
     report(gather(work.predict, units) or [], model.facts)
     return outcome
 
 
-def find_images(config: Config) -> list[Path]:
-    """Return the CTs to predict: `infer.input`, a file or a folder of files, else the test cases' images."""
+def find_images(config: Config) -> dict[str, Path]:
+    """Return the CTs to predict by name: `infer.input`, a file or a folder of files, else the test cases' images.
+
+    Cases in `data.exclude` are left out.
+    """
     given = config.infer.input
     if given is None:
-        images = [case.image for case in cases_of(config) if case.split == "test"]
+        images = {case.name: case.image for case in cases_of(config) if case.split == "test"}
         if not images:
             raise UserError(
                 "infer.input: not set, and the data set lists no test cases; give a NIfTI file or a folder of them."
             )
         return images
     if given.is_file():
-        return [given]
-    if not given.is_dir():
+        found = {case_name(given) or given.name: given}
+    elif given.is_dir():
+        found = nifti_files(given)
+    else:
         raise UserError(f"infer.input: {given} is neither a file nor a folder; give a NIfTI file or a folder of them.")
-    images = [p for p in sorted(given.iterdir()) if p.name.lower().endswith(SUFFIXES) and not p.name.startswith(".")]
+    images = {name: path for name, path in found.items() if name not in config.data.exclude}
     if not images:
-        raise UserError(f"infer.input: {given} holds no .nii or .nii.gz file.")
+        raise UserError(f"infer.input: {given} holds no .nii or .nii.gz file that data.exclude does not leave out.")
     return images
 
 
-def unit_of(image: Path, predictions: Path, model: Path, infer: InferSection) -> Unit:
+def unit_of(name: str, image: Path, predictions: Path, model_hash: str, infer: InferSection) -> Unit:
     """Return the unit of a CT; its key tells whether it must be predicted again."""
-    if predictions.absolute() == image.absolute().parent:
+    output = predictions / image.name
+    if output.exists() and image.exists() and output.samefile(image):
         raise UserError(f"infer.input: {image.parent} is where predictions are written; give another work folder.")
     key = {
         "format": FORMAT,
-        "model": hash_of(model),
+        "model": model_hash,
         "image": stamp(image) if image.exists() else str(image),
         "infer": infer.model_dump(mode="json", include={"overlap", "engine", "amp"}),
     }
-    return Unit(image.name, hash_json(key), predictions / image.name)
+    return Unit(name, hash_json(key), output)
 
 
 def predict_case(
@@ -85,9 +92,11 @@ def predict_case(
     image = read_image(images[unit.name])
     encoded = segment(image, predict, facts, infer).voxels
     write_label(temporary, facts.labels.restore(encoded), image)
-    counts = np.bincount(encoded.ravel(), minlength=len(facts.labels.names) + 1)[1:]
+    # Plane by plane, as bincount makes 8 bytes of every voxel that it is given.
+    counts = np.sum([np.bincount(plane.ravel(), minlength=256) for plane in encoded], axis=0)
     voxel_ml = float(np.prod(image.grid.spacing_mm)) / 1000
-    return {"volume_ml": {n: round(float(c) * voxel_ml, 3) for n, c in zip(facts.labels.names, counts, strict=True)}}
+    names = facts.labels.names
+    return {"volume_ml": {name: round(float(counts[index]) * voxel_ml, 3) for index, name in enumerate(names, 1)}}
 
 
 def report(records: Sequence[Mapping[str, Any]], facts: ModelFacts) -> None:

@@ -48,7 +48,7 @@ def run(config: Config) -> Outcome:
     Catalogue(labels, spacing_mm, tuple(found), {unit.name: unit.key for unit in units}).write(store)
     make = partial(prepare_case, cases=cases, labels=labels, spacing_mm=spacing_mm)
     workers = available_cores() if config.prepare.workers == "auto" else config.prepare.workers
-    outcome = run_units(store, units, make, workers=workers, shard=config.prepare.shard)
+    outcome = run_units(store, units, make, workers=workers, shard=config.prepare.shard, what="prepare")
     standing = {*outcome.done, *outcome.skipped}
     report([PreparedCase.open(unit.output) for unit in units if unit.name in standing], labels, store)
     return outcome

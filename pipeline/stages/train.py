@@ -73,7 +73,8 @@ def run(config: Config) -> Outcome:
         return Outcome(skipped=(folder.name,))
     report_start(config, cases, index, verdict, device)
     progress = train(config, net, facts, cases, index, folder, device)
-    write_json(folder / "done.json", {"step": progress.step, "best_step": progress.best_step, "dice": progress.best_dice})
+    ending = {"step": progress.step, "best_step": progress.best_step, "dice": progress.best_dice}
+    write_json(folder / "done.json", ending)
     log.info("model: %s; curves: tensorboard --logdir %s", folder / "model", folder.parent)
     return Outcome(done=(folder.name,))
 
@@ -85,7 +86,8 @@ def set_up_torch(train: TrainSection, device: torch.device) -> None:
     torch.use_deterministic_algorithms(deterministic)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it torch refuses matrix products on CUDA
-    torch.utils.deterministic.fill_uninitialized_memory = False  # guards against bugs of torch's users, at a cost
+    # It guards against bugs of torch's users, at a cost.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.deterministic = deterministic
     torch.backends.cudnn.benchmark = not deterministic
 
@@ -106,7 +108,7 @@ def make_net(config: Config, head: Head, device: torch.device) -> tuple[nn.Modul
     net = build(config.net, CHANNELS_IN, head.channels)
     check_patch(net, config.sample.patch_vox, config.net.name)
     verdict = probe(net, config.sample.patch_vox, channels_in=CHANNELS_IN, channels_out=head.channels)
-    return net.to(device, memory_format=memory_format(device)), verdict
+    return net.to(device).to(memory_format=memory_format(device)), verdict  # type: ignore[call-overload]
 
 
 def describe_model(config: Config, head: Head, cases: Sequence[PreparedCase], verdict: Verdict) -> ModelFacts:
@@ -123,7 +125,7 @@ def describe_model(config: Config, head: Head, cases: Sequence[PreparedCase], ve
         "seed": config.seed,
         "fold": config.train.fold,
         "training_cases": [case.name for case in cases],
-        "training_data": hash_json({case.name: case.key for case in cases}),
+        "training_data": hash_json({case.name: dict(case.hashes) for case in cases}),
         "door": verdict.text,
     }
     return ModelFacts(
@@ -181,12 +183,10 @@ def stream(
     By default batches are made in this process on a CPU, where a second process would only take its cores, and by the
     other cores beside a GPU.
     """
-    workers = config.sample.workers
-    if workers == "auto":
-        workers = 0 if device.type == "cpu" else max(1, min(MOST_WORKERS, available_cores() - 1))
-    return batches(
-        index, config.sample, config.augment, intensity, config.seed, first_step, last_step, workers
-    )
+    given = config.sample.workers
+    beside_gpu = max(1, min(MOST_WORKERS, available_cores() - 1))
+    workers = given if given != "auto" else 0 if device.type == "cpu" else beside_gpu
+    return batches(index, config.sample, config.augment, intensity, config.seed, first_step, last_step, workers)
 
 
 def keep(net: nn.Module, facts: ModelFacts, folder: Path, step: int, dice: float | None) -> None:

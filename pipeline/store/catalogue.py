@@ -1,13 +1,13 @@
 """What a store is a store of: read by the stages that come after prepare, who then need not see the source."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.dataset.cases import Case
 from pipeline.errors import UserError
 from pipeline.files import read_json, write_json
-from pipeline.labels import Labels, Region
+from pipeline.labels import Labels
 from pipeline.store.layout import FORMAT, catalogue_file
 from pipeline.volume.grid import Float3
 
@@ -29,7 +29,7 @@ class Catalogue:
         """Write the catalogue of a store, atomically."""
         value = {
             "format": FORMAT,
-            "labels": asdict(self.labels),
+            "labels": self.labels.to_json(),
             "spacing_mm": self.spacing_mm,
             "cases": [case.to_json() for case in self.cases],
             "keys": dict(self.keys),
@@ -46,11 +46,9 @@ class Catalogue:
         found = value.get("format") if isinstance(value, dict) else None
         if found != FORMAT:
             raise UserError(f"{path}: format {found!r}, expected {FORMAT}; run prepare again.")
-        given = value["labels"]
-        regions = tuple(Region(each["name"], tuple(each["classes"]), each["write"]) for each in given["regions"])
         x, y, z = value["spacing_mm"]
         return cls(
-            Labels(given["values"], regions, given["ignore"], given["swap"], tuple(given["background"])),
+            Labels.from_json(value["labels"]),
             (x, y, z),
             tuple(Case.from_json(case) for case in value["cases"]),
             value["keys"],

@@ -1,4 +1,4 @@
-"""How a store lies on disk: private to this room.
+"""How a store lies on disk. What lies inside a case is private to this room.
 
 <store>/cases.json           which cases there are, see `catalogue`
 <store>/cases/<name>/        one prepared case

@@ -70,6 +70,7 @@ class PreparedCase:
         """Return a box as contiguous copies: (HU int16, encoded labels uint8), both of `shape_vox`.
 
         The box may begin or end outside the case, or lie outside altogether: there is air (-1024 HU) and background.
+        Raises UserError where the arrays cannot be read any more.
         """
         image = np.full(shape_vox, AIR_HU, np.int16)
         label = np.zeros(shape_vox, np.uint8)
@@ -140,5 +141,15 @@ def by_class(given: Mapping[str, int]) -> dict[int, int]:
 
 @lru_cache(maxsize=MOST_OPEN)
 def mapped(path: Path, sha256: str) -> np.ndarray:
-    """Map an array; the hash tells one that was made again from the one that a process has mapped already."""
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    """Map an array; the hash tells one that was made again from the one that a process has mapped already.
+
+    Raises UserError where it cannot be read: a store may be moved, or its disk go away, during a run.
+    """
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, EOFError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"{path}: cannot be read any more ({reason}); if the store was moved or removed, put it back, or run "
+            "prepare again."
+        ) from error

@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ def training_keys(
 ) -> dict[str, Any]:
     """Return everything that decides what is learnt, by dotted key; JSON values."""
     whole = config.model_dump(mode="json", include=set(SECTIONS))
-    whole["labels"] = json.loads(json.dumps(asdict(labels)))
+    whole["labels"] = json.loads(json.dumps(labels.to_json()))
     keys: dict[str, Any] = {}
     for section in SECTIONS:
         value = whole[section]
@@ -38,7 +37,7 @@ def training_keys(
             keys |= {f"{section}.{k}": v for k, v in value.items() if k not in FREE_KEYS.get(section, set())}
         else:
             keys[section] = value
-    by_name = {what: {case.name: case.key for case in cases} for what, cases in
+    by_name = {what: {case.name: hash_json(dict(case.hashes)) for case in cases} for what, cases in
                (("training cases", training), ("validation cases", validation))}  # fmt: skip
     return keys | by_name
 

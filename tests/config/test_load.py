@@ -169,6 +169,7 @@ def test_a_folder_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
     assert refusal(str(tmp_path)).startswith(f"{tmp_path}: cannot be read")
     (tmp_path / "file").touch()
     assert refusal(str(tmp_path / "file" / "a.yaml")).startswith(f"{tmp_path / 'file' / 'a.yaml'}: cannot be read")
+    assert refusal("a" * 300).startswith(f"{'a' * 300}: cannot be read (File name too long)")
 
 
 def test_text_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:

@@ -120,5 +120,5 @@ def test_a_ct_of_water_and_air_is_told_nothing(make_case, caplog) -> None:
 
 def test_a_case_without_a_label_is_refused_with_the_file_that_is_missing_and_the_cure(tmp_path: Path) -> None:
     case = Case("a", tmp_path / "images" / "a.nii.gz", None, "a", "train")
-    with pytest.raises(UserError, match=r"expected .*labels/a\.nii\.gz\..*data\.exclude=\[a\]"):
+    with pytest.raises(UserError, match=r"expected .*labels/a\.nii\.gz\. Add it, or list the case under 'test'"):
         load_pair(case, LABELS)

@@ -20,7 +20,9 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
 
 
-def test_the_chain_goes_from_cts_to_scores_and_is_quick_to_find_nothing_left_to_do(source: Path, tmp_path: Path) -> None:
+def test_the_chain_goes_from_cts_to_scores_and_is_quick_to_find_nothing_left_to_do(
+    source: Path, tmp_path: Path
+) -> None:
     work = tmp_path / "a work folder, größer"
     words = ["bash", str(ROOT / "scripts" / "run_all.sh"), CONFIG, f"data.source={source}", f'work="{work}"', *SETTINGS]
     first = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True)
@@ -61,7 +63,14 @@ def test_a_stage_that_is_stopped_says_so_and_the_same_command_goes_on(
 
 
 def test_a_failing_stage_ends_the_chain_with_its_exit_code(source: Path, tmp_path: Path) -> None:
-    words = ["bash", str(ROOT / "scripts" / "run_all.sh"), CONFIG, f"data.source={source}", f"work={tmp_path}", "net.name=UNett3d"]
+    words = [
+        "bash",
+        str(ROOT / "scripts" / "run_all.sh"),
+        CONFIG,
+        f"data.source={source}",
+        f"work={tmp_path}",
+        "net.name=UNett3d",
+    ]
     result = subprocess.run([*words, *SETTINGS], env=environment(), capture_output=True, text=True)
     assert result.returncode == 2
     assert "UNet3d" in result.stderr and "Traceback" not in result.stderr
@@ -70,7 +79,13 @@ def test_a_failing_stage_ends_the_chain_with_its_exit_code(source: Path, tmp_pat
 
 def test_times_and_memory_of_a_finished_line_are_told(source: Path, tmp_path: Path) -> None:
     for stage in ("prepare", "train", "infer", "evaluate"):
-        words = [sys.executable, str(ROOT / "scripts" / f"{stage}.py"), CONFIG, f"data.source={source}", f"work={tmp_path}"]
+        words = [
+            sys.executable,
+            str(ROOT / "scripts" / f"{stage}.py"),
+            CONFIG,
+            f"data.source={source}",
+            f"work={tmp_path}",
+        ]
         subprocess.run([*words, *SETTINGS, "train.steps=2"], env=environment(), check=True, capture_output=True)
     bench = [sys.executable, str(ROOT / "bench" / "stages.py"), str(tmp_path)]
     told = subprocess.run(bench, check=True, capture_output=True, text=True).stdout

@@ -26,7 +26,7 @@ def test_test_cases_are_predicted_under_the_names_and_on_the_grids_of_their_cts(
     configure: Configure, model: Path, source: Path
 ) -> None:
     config = configure(f"infer.model={model}")
-    assert sorted(infer.run(config).done) == [f"{name}.nii.gz" for name in TEST]
+    assert sorted(infer.run(config).done) == sorted(TEST)
     for name in TEST:
         ct = nibabel.load(source / "images" / f"{name}.nii.gz")
         prediction = nibabel.load(config.work / "predict" / f"{name}.nii.gz")
@@ -36,7 +36,7 @@ def test_test_cases_are_predicted_under_the_names_and_on_the_grids_of_their_cts(
             np.testing.assert_array_equal(prediction.header[field], ct.header[field])
         assert prediction.get_data_dtype() == np.uint8
         assert set(np.unique(prediction.dataobj)) <= {0, 1, 2, 3, 4, 5}
-    assert infer.run(config).skipped == tuple(f"{name}.nii.gz" for name in TEST)
+    assert infer.run(config).skipped == tuple(TEST)
 
 
 def test_a_single_file_with_spaces_and_letters_beyond_ascii_is_predicted(
@@ -45,7 +45,7 @@ def test_a_single_file_with_spaces_and_letters_beyond_ascii_is_predicted(
     given = tmp_path / "Müller, Änne 1.nii.gz"
     shutil.copy(source / "images" / "hn_084.nii.gz", given)
     config = configure(f"infer.model={model}", f'infer.input="{given}"')
-    assert infer.run(config).done == (given.name,)
+    assert infer.run(config).done == ("Müller, Änne 1",)
     assert (config.work / "predict" / given.name).is_file()
 
 
@@ -57,9 +57,11 @@ def test_one_bad_ct_is_named_and_the_others_are_predicted(
     shutil.copy(source / "images" / "hn_084.nii.gz", folder)
     (folder / "text.nii.gz").write_text("not an image")
     outcome = infer.run(configure(f"infer.model={model}", f"infer.input={folder}"))
-    assert outcome.done == ("hn_084.nii.gz",)
-    assert "text.nii.gz" in outcome.failed["text.nii.gz"]
+    assert outcome.done == ("hn_084",)
+    assert "text.nii.gz" in outcome.failed["text"]
     assert outcome.exit_code == 1
+    without = infer.run(configure(f"infer.model={model}", f"infer.input={folder}", "data.exclude=[text]"))
+    assert (without.skipped, without.exit_code) == (("hn_084",), 0)
 
 
 def test_merged_and_renumbered_classes_are_written_with_the_first_of_their_values(
@@ -79,7 +81,7 @@ def test_merged_and_renumbered_classes_are_written_with_the_first_of_their_value
 @pytest.mark.parametrize("shard", ["1/2", "2/2"])
 def test_a_shard_predicts_its_part(configure: Configure, model: Path, shard: str) -> None:
     outcome = infer.run(configure(f"infer.model={model}", f"infer.shard={shard}"))
-    assert outcome.done == (f"{TEST[int(shard[0]) - 1]}.nii.gz",)
+    assert outcome.done == (TEST[int(shard[0]) - 1],)
 
 
 def test_another_model_predicts_again(configure: Configure, model: Path, tmp_path: Path) -> None:
@@ -90,7 +92,7 @@ def test_another_model_predicts_again(configure: Configure, model: Path, tmp_pat
     description = read_json(model / "model.json")
     description["weights_sha256"] = hash_file(model / "weights.safetensors")
     (model / "model.json").write_text(json.dumps(description))
-    assert infer.run(config).done == (f"{TEST[0]}.nii.gz",)
+    assert infer.run(config).done == (TEST[0],)
 
 
 def spoil(model: Path, how: str) -> None:
@@ -146,5 +148,7 @@ def test_what_is_not_there_gets_its_sentence(configure: Configure, model: Path, 
 def test_predictions_do_not_overwrite_the_cts_they_are_made_of(configure: Configure, model: Path, source: Path) -> None:
     config = configure(f"infer.model={model}")
     shutil.copytree(source / "images", config.work / "predict")
-    with pytest.raises(UserError, match="where predictions are written"):
-        infer.run(configure(f"infer.model={model}", f"infer.input={config.work / 'predict'}"))
+    (link := config.work / "link").symlink_to(config.work / "predict")
+    for folder in (config.work / "predict", link):
+        with pytest.raises(UserError, match="where predictions are written"):
+            infer.run(configure(f"infer.model={model}", f"infer.input={folder}"))

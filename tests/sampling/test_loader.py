@@ -94,7 +94,9 @@ def test_loading_takes_no_number_from_the_training(index):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_case_that_cannot_be_read_gives_its_sentence(index, store, workers):
     shutil.rmtree(store)
-    with pytest.raises(UserError, match=r"^a prepared case cannot be read .*npy.* run prepare again\.$"):
+    with pytest.raises(
+        UserError, match=r"npy: cannot be read any more \(No such file or directory\); .* run prepare again\.$"
+    ):
         load(index, 0, 3, workers)
 
 

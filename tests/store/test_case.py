@@ -53,6 +53,16 @@ def test_a_box_anywhere_is_that_of_the_array_padded_with_air_and_background(stor
         assert array.flags.c_contiguous and array.flags.writeable
 
 
+def test_a_case_that_vanishes_after_it_was_opened_gets_its_sentence(make_case) -> None:
+    folder, _, _ = make_case()
+    case = PreparedCase.open(folder)
+    remove(folder)
+    with pytest.raises(UserError, match=r"image\.npy: cannot be read any more .*run prepare again"):
+        case.read((0, 0, 0), (9, 8, 7))
+    with pytest.raises(UserError, match=r"foreground\.npy: cannot be read any more"):
+        case.foreground(1)
+
+
 def test_what_is_done_to_a_box_is_not_done_to_the_store(make_case) -> None:
     folder, image, _ = make_case()
     case = PreparedCase.open(folder)
