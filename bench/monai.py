@@ -1,4 +1,4 @@
-"""Each MONAI part that the project replaces against ours, in one run on the CPU; under four minutes on two cores.
+"""Each MONAI part that the project replaces against ours, in one run on the CPU; some minutes on two cores.
 
 python bench/monai.py
 python bench/monai.py --only resampling --threads 2

@@ -36,7 +36,7 @@ class Blend:
         if self.total is None:
             self.total = torch.zeros(len(logits), *self.shape_vox)
         box = box_of(start_vox, self.window_vox)
-        self.total[:, *box] += logits.to("cpu", torch.float32) * self.weights
+        self.total[:, *box].addcmul_(logits.to("cpu", torch.float32), self.weights)
         self.weight[box] += self.weights
 
     def mean(self) -> Tensor:
