@@ -62,6 +62,22 @@ class Head:
         """The number of channels that a network under this head has to give."""
         return len(self.channel_names)
 
+    @property
+    def swapped_channels(self) -> tuple[int, ...]:
+        """The channel that each channel turns into when left and right are mirrored, by `labels.swap`.
+
+        Raises UserError where mirroring turns a region into a union of classes that is none of the regions.
+        """
+        unions = [frozenset(union) for union in (((0,), *self.targets) if self.kind == "softmax" else self.targets)]
+        partners = [frozenset(self.labels.swapped(index) for index in union) for union in unions]
+        alone = [name for name, partner in zip(self.channel_names, partners, strict=True) if partner not in unions]
+        if alone:
+            raise UserError(
+                f"infer.mirror: mirroring on x turns {', '.join(alone)} into classes that are no region of labels.regions; "
+                "add the mirrored region, or leave x out."
+            )
+        return tuple(unions.index(partner) for partner in partners)
+
     def check(self, logits: Tensor) -> None:
         """Raise UserError unless logits are floating point and of shape (..., C, x, y, z) with this head's channels."""
         if not logits.is_floating_point():

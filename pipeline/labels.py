@@ -1,8 +1,8 @@
 """Which structures there are, which values stand for them in the user's files, and how the two are exchanged."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -85,6 +85,13 @@ class Labels:
     def index(self, name: str) -> int:
         """Return the encoded index (1..n) of a class."""
         return self.names.index(name) + 1
+
+    def indices_of(self, names: Sequence[str] | Literal["all"], key: str) -> list[int]:
+        """Return the encoded indices of some classes, or of all. Raises UserError that names `key` for unknown names."""
+        unknown = [] if names == "all" else [name for name in names if name not in self.values]
+        if unknown:
+            raise UserError(f"{key}: {', '.join(unknown)} is no class; expected some of {', '.join(self.names)}.")
+        return [self.index(name) for name in (self.names if names == "all" else names)]
 
     def swapped(self, index: int) -> int:
         """Return the encoded index that `index` turns into when left and right are mirrored."""

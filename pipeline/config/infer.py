@@ -12,6 +12,12 @@ class InferSection(Section):
     input: Location | None = Field(None, description="a NIfTI file or a folder; default: images of the test cases")
     model: Location | None = Field(None, description="model folder; default: that of train.fold in the work folder")
     overlap: float = Field(0.5, ge=0, lt=1, description="share of a window that the next one covers again")
+    mirror: tuple[Literal["x", "y", "z"], ...] = Field(
+        (), description="also predict windows mirrored along these axes and take the mean; twice the time for each"
+    )
+    keep_largest: tuple[str, ...] | Literal["all"] = Field(
+        (), description="classes of which only the largest connected object is kept"
+    )
     windows: Count = Field(2, description="windows in one forward pass")
     engine: Literal["torch"] = "torch"
     device: Device = Field("auto", description="auto, cpu, cuda or cuda:N")

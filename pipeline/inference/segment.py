@@ -4,16 +4,15 @@ Windows of the volume at the training spacing go through the network, their logi
 own grid by linear interpolation, and decided there. Validation and `infer` both run this code.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pipeline.config.infer import InferSection
-from pipeline.device import memory_format, memory_told
 from pipeline.errors import UserError
 from pipeline.inference.blend import Blend
+from pipeline.inference.postprocess import keep_largest
+from pipeline.inference.predict import Predict
 from pipeline.inference.tiles import window_starts
 from pipeline.model import ModelFacts
 from pipeline.volume.grid import Int3, box_of
@@ -22,30 +21,14 @@ from pipeline.volume.resample import to_training_grid
 from pipeline.volume.restore import restore_slabs
 from pipeline.volume.volume import Volume
 
-Predict = Callable[[Tensor], Tensor]
-
-TOO_LARGE = "set infer.windows=1, or use infer.device=cpu"
-
-
-def predictor(net: nn.Module, device: torch.device, amp: torch.dtype | None) -> Predict:
-    """Return a function from windows (n, 1, x, y, z), float32 on the CPU, to raw logits (n, C, x, y, z) on `device`."""
-    net.eval()
-    layout = memory_format(device)
-
-    @torch.inference_mode()
-    def predict(windows: Tensor) -> Tensor:
-        with memory_told(TOO_LARGE), torch.autocast(device.type, amp, enabled=amp is not None):
-            return net(windows.to(device, memory_format=layout))
-
-    return predict
-
 
 def segment(volume: Volume, predict: Predict, facts: ModelFacts, infer: InferSection) -> Volume:
     """Segment a CT of any size.
 
     volume: HU in RAS+ order. predict: windows (n, 1, *facts.patch_vox), float32 -> raw logits (n, C, *facts.patch_vox).
     Returns class indices (uint8, 0 background) on the grid and with the header of `volume`. The air around the body
-    is background. Raises UserError where the logits do not belong to the model's head, or are not finite.
+    is background, and so is what `infer.keep_largest` takes away once it is decided. Raises UserError where the logits
+    do not belong to the model's head or are not finite, and where `infer.keep_largest` names no class.
     """
     prepared, start_vox, shape_vox = to_training_grid(volume, facts.spacing_mm)
     logits = sliding_logits(
@@ -59,6 +42,7 @@ def segment(volume: Volume, predict: Predict, facts: ModelFacts, infer: InferSec
     target = volume.grid.crop(start_vox, shape_vox)
     for slab, restored in restore_slabs(logits.numpy(), prepared.grid, target):
         body[slab] = facts.head.decide(torch.from_numpy(restored)).numpy()
+    keep_largest(encoded, facts.labels.indices_of(infer.keep_largest, "infer.keep_largest"))
     return Volume(encoded, volume.grid, volume.header)
 
 

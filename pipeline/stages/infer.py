@@ -11,10 +11,11 @@ import torch
 from pipeline.config.config import Config
 from pipeline.config.infer import InferSection
 from pipeline.dataset.layouts import case_name, nifti_files
-from pipeline.device import amp_dtype, choose
+from pipeline.device import choose
 from pipeline.errors import UserError
 from pipeline.files import hash_json, stamp
-from pipeline.inference.segment import Predict, predictor, segment
+from pipeline.inference.predict import Predict, predictor
+from pipeline.inference.segment import segment
 from pipeline.log import log, table
 from pipeline.model import Model, ModelFacts, hash_of
 from pipeline.stages.data import cases_of
@@ -38,7 +39,7 @@ def run(config: Config) -> Outcome:
     images = find_images(config)
     model_hash = hash_of(folder)
     units = [unit_of(name, path, work.predict, model_hash, chosen) for name, path in images.items()]
-    predict = predictor(model.net, device, amp_dtype(chosen.amp, device))
+    predict = predictor(model.net, model.facts.head, chosen, device)
     make = partial(predict_case, images=images, predict=predict, facts=model.facts, infer=chosen)
     log.info("%d CTs with the model %s on %s", len(units), folder, device)
     outcome = run_units(work.predict, units, make, workers=0, shard=chosen.shard, what="infer")
@@ -80,7 +81,7 @@ def unit_of(name: str, image: Path, predictions: Path, model_hash: str, infer: I
         "format": FORMAT,
         "model": model_hash,
         "image": stamp(image) if image.exists() else str(image),
-        "infer": infer.model_dump(mode="json", include={"overlap", "engine", "amp"}),
+        "infer": infer.model_dump(mode="json", include={"overlap", "mirror", "keep_largest", "engine", "amp"}),
     }
     return Unit(name, hash_json(key), output)
 

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from pipeline.config.infer import InferSection
-from pipeline.device import amp_dtype
-from pipeline.inference.segment import Predict, predictor, segment
+from pipeline.inference.predict import Predict, predictor
+from pipeline.inference.segment import segment
 from pipeline.metrics.score import score_case
 from pipeline.model import ModelFacts
 from pipeline.report.figures import overlay_slice
@@ -39,7 +39,7 @@ def validate(
 
     check: called before every group of windows; it may raise to end the validation.
     """
-    predict = interruptible(predictor(net, device, amp_dtype(infer.amp, device)), check)
+    predict = interruptible(predictor(net, facts.head, infer, device), check)
     names = facts.labels.names
     scores = np.full((len(cases), len(names)), np.nan)
     picture = None

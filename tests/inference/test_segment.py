@@ -9,7 +9,8 @@ from pipeline.config.infer import InferSection
 from pipeline.config.net import NetSection
 from pipeline.errors import UserError
 from pipeline.head import Head
-from pipeline.inference.segment import predictor, segment, sliding_logits
+from pipeline.inference.predict import predictor
+from pipeline.inference.segment import segment, sliding_logits
 from pipeline.labels import Labels
 from pipeline.model import ModelFacts
 from pipeline.nets.registry import build
@@ -56,7 +57,7 @@ def test_logits_equal_those_of_monai(shape: tuple[int, int, int], overlap: float
     net = build(NetSection(options={"channels": [4, 8]}), 1, 3).eval()
     voxels = np.random.default_rng(0).integers(-1000, 1500, shape).astype(np.int16)
     patch = (24, 24, 24)
-    predict = predictor(net, torch.device("cpu"), None)
+    predict = predictor(net, Head("softmax", LABELS), InferSection(), torch.device("cpu"))
     ours = sliding_logits(voxels, predict, INTENSITY, patch, overlap=overlap, windows=2)
     with torch.no_grad():
         image = torch.from_numpy(INTENSITY.apply(voxels))[None, None]
