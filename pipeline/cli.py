@@ -72,6 +72,8 @@ def main(stage: str, argv: list[str] | None = None) -> int:
         return ExitCode.INTERRUPTED
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        if not words:
+            print("no config was given: every key has its default; see --help", file=sys.stderr)
     except ModuleNotFoundError as error:
         print(MISSING_LIBRARY.format(name=error.name, python=sys.executable), file=sys.stderr)
     return ExitCode.USER_ERROR
@@ -120,7 +122,9 @@ def _run(stage: str, config: "Config", words: list[str]) -> int:
         sentence = explain(error)
         if sentence is not None:
             raise UserError(sentence) from error
-        _internal_error(error, file)
+        # Shown as an internal error, and no fault of the user's.
+        log.log.critical("%s: %s", type(error).__name__, error, exc_info=error)
+        _tell_traceback(error, file)
         return ExitCode.INTERNAL_ERROR
     finally:
         log.stop()
@@ -140,25 +144,26 @@ def _terminable() -> Iterator[None]:
 
 
 def _report(stage: str, outcome: "Outcome", excluded: Sequence[str]) -> None:
-    """Log what became of the units, and for failed ones how to go on without them."""
+    """Log what became of the units, and how to go on where some failed; why was said when each did."""
     from pipeline.config.text import dump
     from pipeline.log import log
 
     made = f"{len(outcome.done)} made, {len(outcome.skipped)} already there, {len(outcome.failed)} failed"
     log.info("%s: %s", stage, made)
     if outcome.failed:
-        listed = "".join(f"\n  {name}: {why}" for name, why in outcome.failed.items())
-        override = shlex.quote(f"data.exclude={dump([*excluded, *outcome.failed]).strip()}")
-        log.error("failed:%s\nmend them and run the same command again, or leave them out: %s", listed, override)
+        own = [name for name in outcome.failed if name not in outcome.by_machine]
+        override = shlex.quote(f"data.exclude={dump([*excluded, *own]).strip()}")
+        cure = "mend what is named above and run the same command again"
+        cure += f", or leave out what cannot be mended: {override}" if own else ""
+        log.error("%d failed: %s\n%s", len(outcome.failed), ", ".join(outcome.failed), cure)
 
 
 def _is_missing_library(error: Exception) -> bool:
     return isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] != "pipeline"
 
 
-def _internal_error(error: Exception, file: Path) -> None:
-    """Say that this is no fault of the user's, and where the traceback is."""
-    print(f"internal error: {type(error).__name__}: {error}", file=sys.stderr)
+def _tell_traceback(error: Exception, file: Path) -> None:
+    """Say where the traceback of an internal error is; show it where there is no log file."""
     if file.is_file():
         print(f"the traceback is in {file}; please report it with that file.", file=sys.stderr)
     else:

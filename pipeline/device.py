@@ -50,7 +50,8 @@ def amp_dtype(
 
     amp: "off", "bf16", "fp16", or "auto": on CUDA bfloat16 where it is native, else float16; on a CPU bfloat16 only
         where it is native and `trial` measured it at least 1.2 times faster.
-    trial: runs a training step in a type (None: float32) and returns its seconds. Without one a CPU gets float32.
+    trial: runs a training step in a type (None: float32) and returns its seconds, infinity where the step came to
+        nothing: then, and without a trial, a CPU gets float32.
 
     Raises UserError for fp16 on a CPU.
     """
@@ -70,7 +71,10 @@ def amp_dtype(
     seconds: dict[torch.dtype | None, float] = {None: inf, torch.bfloat16: inf}
     for _ in range(TRIALS):  # in turn, and the best of each: another process may slow down any of them
         for kind in seconds:
-            seconds[kind] = min(seconds[kind], trial(kind))
+            spent = trial(kind)
+            if spent == inf:
+                return None
+            seconds[kind] = min(seconds[kind], spent)
     return torch.bfloat16 if seconds[None] >= WORTHWHILE * seconds[torch.bfloat16] else None
 
 
@@ -106,10 +110,12 @@ def circumstances(device: torch.device) -> dict[str, Any]:
 
 @contextmanager
 def memory_told(cure: str) -> Iterator[None]:
-    """Turn torch's running out of memory, on a GPU or a CPU, into a UserError that says `cure`."""
+    """Turn running out of memory, on a GPU or a CPU, in torch or NumPy, into a UserError that says `cure`."""
     try:
         yield
-    except RuntimeError as error:  # torch.OutOfMemoryError is one; its CPU allocator raises no better kind
-        if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
+    except (RuntimeError, MemoryError) as error:  # torch's CPU allocator raises no better kind than RuntimeError
+        kinds = (torch.OutOfMemoryError, MemoryError)
+        if not isinstance(error, kinds) and "DefaultCPUAllocator" not in str(error):
             raise
-        raise UserError(f"not enough memory ({str(error).splitlines()[0].rstrip('.')}); {cure}.") from error
+        found = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        raise UserError(f"not enough memory ({found}); {cure}.") from error

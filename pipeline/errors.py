@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 from enum import IntEnum
 
 FULL = "free some space, or choose another disk with work=FOLDER, and run the same command again"
@@ -46,7 +47,17 @@ def explain(error: BaseException) -> str | None:
     """Return a sentence for a failure that the machine caused (disk, permission, memory), None for any other."""
     if isinstance(error, MemoryError):
         return "not enough memory; use fewer processes (workers=1), smaller patches, or a machine with more memory"
-    if not isinstance(error, OSError) or error.errno is None:
+    if isinstance(error, OSError):
+        number, file = error.errno, error.filename
+    else:
+        number, file = _number_in(error), None
+    if number is None:
         return None
-    cure = CURES.get(error.errno, "check the disk or the network drive, and run the same command again")
-    return f"{error.filename or 'writing a file'}: {os.strerror(error.errno).lower()}; {cure}"
+    cure = CURES.get(number, "check the disk or the network drive, and run the same command again")
+    return f"{file or 'writing a file'}: {os.strerror(number).lower()}; {cure}"
+
+
+def _number_in(error: BaseException) -> int | None:
+    """Return the number that safetensors, which raises no OSError when a disk is full, gives in its text."""
+    found = re.search(r"\(os error (\d+)\)", str(error)) if type(error).__name__ == "SafetensorError" else None
+    return int(found[1]) if found else None

@@ -4,10 +4,13 @@ import errno
 import hashlib
 import json
 import os
+import platform
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +21,34 @@ CANNOT_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # some network file s
 
 
 def temporary_sibling(path: Path) -> Path:
-    """Return a fresh hidden name in the folder of `path`; the suffixes stay, as writers choose a format by them."""
-    return path.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:8]}-{path.name}")
+    """Return a fresh hidden name in the folder of `path`, with this process's id in it.
+
+    The suffixes stay, as writers choose a format by them.
+    """
+    return path.with_name(f"{TEMPORARY_PREFIX}{_processes()}-{os.getpid()}-{uuid.uuid4().hex[:8]}-{path.name}")
+
+
+def is_orphan(temporary: Path) -> bool:
+    """Tell whether a temporary name was given by a process of this machine that has ended; False where unknown."""
+    named_here = re.match(rf"{re.escape(TEMPORARY_PREFIX)}{_processes()}-(\d+)-", temporary.name)
+    if named_here is None:
+        return False
+    try:
+        os.kill(int(named_here[1]), 0)  # sends nothing
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False  # another user's process
+    return False
+
+
+@cache
+def _processes() -> str:
+    """Return 8 hex digits, the same in all processes that know each other's ids: of one host, boot and container."""
+    known = [platform.node()]
+    with suppress(OSError):  # only Linux has these
+        known += [Path("/proc/sys/kernel/random/boot_id").read_text(), os.readlink("/proc/self/ns/pid")]
+    return hash_json(known)[:8]
 
 
 @contextmanager

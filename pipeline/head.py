@@ -73,8 +73,8 @@ class Head:
         alone = [name for name, partner in zip(self.channel_names, partners, strict=True) if partner not in unions]
         if alone:
             raise UserError(
-                f"infer.mirror: mirroring on x turns {', '.join(alone)} into classes that are no region of labels.regions; "
-                "add the mirrored region, or leave x out."
+                f"infer.mirror: mirroring on x turns {', '.join(alone)} into classes that are no region of "
+                "labels.regions; add the mirrored region, or leave x out."
             )
         return tuple(unions.index(partner) for partner in partners)
 

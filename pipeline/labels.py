@@ -87,7 +87,7 @@ class Labels:
         return self.names.index(name) + 1
 
     def indices_of(self, names: Sequence[str] | Literal["all"], key: str) -> list[int]:
-        """Return the encoded indices of some classes, or of all. Raises UserError that names `key` for unknown names."""
+        """Return the encoded indices of some classes, or of all. Raises UserError, with `key`, for unknown names."""
         unknown = [] if names == "all" else [name for name in names if name not in self.values]
         if unknown:
             raise UserError(f"{key}: {', '.join(unknown)} is no class; expected some of {', '.join(self.names)}.")

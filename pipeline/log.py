@@ -16,33 +16,62 @@ log = logging.getLogger("hounsfield")
 _console = Console(stderr=True)  # shared, so that log lines appear above a progress bar and not inside it
 
 PROGRESS_LINE_EVERY_S = 10.0
-STYLES = {logging.WARNING: "yellow", logging.ERROR: "red"}
+STYLES = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "red"}
+PREFIXES = {logging.WARNING: "warning: ", logging.ERROR: "error: ", logging.CRITICAL: "internal error: "}
 
 
 class ConsoleHandler(logging.Handler):
     """Writes records to stderr: coloured on a terminal, plain unwrapped lines elsewhere."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        prefix = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
-        text = Text(prefix + record.getMessage(), style=STYLES.get(record.levelno, ""))
+        text = Text(PREFIXES.get(record.levelno, "") + record.getMessage(), style=STYLES.get(record.levelno, ""))
         _console.print(text, soft_wrap=True)
+
+
+class FileHandler(logging.Handler):
+    """Appends records to a file, which is made, with its folder, at the first one that the console shows as well.
+
+    A refused command thus leaves no folder behind. Where the disk refuses the file, one warning says so and no more is
+    written: the log must not end a command, nor hide why it ended.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self.held: list[str] = []
+        self.wanted = False
+        self.refused = False
+        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self.refused:
+            return
+        self.held.append(self.format(record) + "\n")
+        self.wanted = self.wanted or record.levelno >= logging.INFO
+        if not self.wanted:
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # Closed each time: a full disk may refuse the bytes only then.
+            with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+                file.writelines(self.held)
+        except OSError as error:
+            self.refused = True
+            log.warning("%s: %s; this log file is not written on", self.path, (error.strerror or str(error)).lower())
+        self.held.clear()
 
 
 def start(file: Path | None = None) -> None:
     """Send the log to the console and, where `file` is given, to the end of that file.
 
     The console shows progress, warnings and errors; the file also holds debug records and tracebacks. A second call
-    replaces what the first one set up. Raises OSError where the file cannot be opened.
+    replaces what the first one set up.
     """
     stop()
     log.setLevel(logging.DEBUG)
-    console = ConsoleHandler(logging.INFO)
-    log.addHandler(console)
+    log.addHandler(ConsoleHandler(logging.INFO))
     if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(file, encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        log.addHandler(handler)
+        log.addHandler(FileHandler(file))
 
 
 def stop() -> None:

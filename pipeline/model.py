@@ -5,6 +5,7 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ class ModelFacts:
     head, labels: what the channels mean (`labels` are those of the head). spacing_mm: the training grid along x, y, z.
     intensity: what HU become. patch_vox: the window. net: how the network is made. provenance: where it comes from
     (the training data's fingerprint, steps, score; anything that JSON can say). channels_in: images stacked as input.
+    Raises ValueError for a spacing, a window or channels that cannot be.
     """
 
     head: Head
@@ -45,6 +47,12 @@ class ModelFacts:
     net: NetSection
     provenance: Mapping[str, Any] = field(default_factory=dict)
     channels_in: int = 1
+
+    def __post_init__(self) -> None:
+        if not all(isfinite(step) and step > 0 for step in self.spacing_mm):
+            raise ValueError(f"spacing_mm {self.spacing_mm}: expected three positive numbers")
+        if not all(isinstance(n, int) and n >= 1 for n in (*self.patch_vox, self.channels_in)):
+            raise ValueError(f"patch_vox {self.patch_vox}, channels_in {self.channels_in}: expected at least 1")
 
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` reads."""
@@ -70,7 +78,7 @@ class ModelFacts:
             labels=labels,
             spacing_mm=(float(spacing_x), float(spacing_y), float(spacing_z)),
             intensity=Intensity.from_json(given["intensity"]),
-            patch_vox=(int(x), int(y), int(z)),
+            patch_vox=(x, y, z),
             net=NetSection.model_validate(given["net"]),
             provenance=given["provenance"],
             channels_in=given["channels_in"],

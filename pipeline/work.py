@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pipeline import __version__
 from pipeline.errors import ExitCode, Interrupted, UserError, explain
-from pipeline.files import TEMPORARY_PREFIX, publish, read_json, remove, temporary_sibling, write_json
+from pipeline.files import TEMPORARY_PREFIX, is_orphan, publish, read_json, remove, temporary_sibling, write_json
 from pipeline.log import keep, log, progress
 
 STALE_AFTER_S = 24 * 3600.0
@@ -73,24 +73,37 @@ class Unit:
     output: Path
 
 
+class Failure(NamedTuple):
+    """Why a unit failed: a sentence, and whether the machine (disk, memory, a dead process) was the reason."""
+
+    sentence: str
+    by_machine: bool
+
+
 Make = Callable[[Unit, Path], dict[str, Any] | None]
-Made = Generator[tuple[Unit, str | None], None, None]
+Made = Generator[tuple[Unit, Failure | None], None, None]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of the units of a stage, by name; `failed` has a sentence for each."""
+    """What became of the units of a stage, by name.
+
+    failed: a sentence for each.
+    by_machine: those of `failed` that the machine failed; leaving them out would cure nothing.
+    """
 
     done: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     failed: Mapping[str, str] = field(default_factory=dict)
+    by_machine: frozenset[str] = frozenset()
 
     @property
     def exit_code(self) -> ExitCode:
         return ExitCode.SOME_FAILED if self.failed else ExitCode.DONE
 
     def __add__(self, other: "Outcome") -> "Outcome":
-        return Outcome(self.done + other.done, self.skipped + other.skipped, {**self.failed, **other.failed})
+        failed, by_machine = {**self.failed, **other.failed}, self.by_machine | other.by_machine
+        return Outcome(self.done + other.done, self.skipped + other.skipped, failed, by_machine)
 
 
 def run_units(
@@ -118,23 +131,23 @@ def run_units(
     if gather(stage, units) is None:
         remove(stage / "done.json")
     made = _in_processes(stage, waiting, make, workers) if workers else _in_this_process(stage, waiting, make)
-    done: list[str] = []
-    failed: dict[str, str] = {}
+    failures: dict[str, Failure | None] = {}
     try:
         with closing(made), progress(len(waiting), what or stage.name) as advance:
             for unit, why in made:
-                if why is None:
-                    done.append(unit.name)
-                else:
-                    failed[unit.name] = why
-                    log.error("%s: %s", unit.name, why)
+                failures[unit.name] = why
+                if why is not None:
+                    log.error("%s: %s", unit.name, why.sentence)
                 advance(unit.name)
     except KeyboardInterrupt as error:
         raise Interrupted from error
     # Only written here, never removed: another shard may have finished the stage a moment ago.
     if gather(stage, units) is not None:
         write_json(stage / "done.json", {"units": [unit.name for unit in units]})
-    return Outcome(tuple(done), skipped, failed)
+    ended = [(unit.name, failures[unit.name]) for unit in waiting]  # in the order of units, not of finishing
+    done = tuple(name for name, why in ended if why is None)
+    failed = {name: why.sentence for name, why in ended if why is not None}
+    return Outcome(done, skipped, failed, frozenset(name for name, why in ended if why and why.by_machine))
 
 
 def gather(stage: Path, units: Sequence[Unit]) -> list[dict[str, Any]] | None:
@@ -173,16 +186,16 @@ def _sizes(output: Path) -> dict[str, int]:
 
 
 def _remove_stale(folders: set[Path]) -> None:
-    """Remove temporary files of runs that died; young ones may belong to a process that is still at work."""
+    """Remove temporary files of runs that died; young ones of another machine may still be written to."""
     for folder in folders:
         for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
             with suppress(FileNotFoundError):
-                if time.time() - path.lstat().st_mtime > STALE_AFTER_S:
+                if is_orphan(path) or time.time() - path.lstat().st_mtime > STALE_AFTER_S:
                     remove(path)
 
 
-def _attempt(stage: Path, unit: Unit, temporary: Path, make: Make) -> str | None:
-    """Make one unit and write its record; return None, or a sentence that says why it failed."""
+def _attempt(stage: Path, unit: Unit, temporary: Path, make: Make) -> Failure | None:
+    """Make one unit and write its record; return None, or why it failed."""
     started_s = time.perf_counter()
     try:
         unit.output.parent.mkdir(parents=True, exist_ok=True)
@@ -212,13 +225,14 @@ def _attempt(stage: Path, unit: Unit, temporary: Path, make: Make) -> str | None
     return None
 
 
-def _note_failure(stage: Path, unit: Unit, error: Exception) -> str:
-    """Write the unit's error.json and return the sentence for its user."""
-    known = str(error) if isinstance(error, UserError) else explain(error)
+def _note_failure(stage: Path, unit: Unit, error: Exception) -> Failure:
+    """Write the unit's error.json and return what its user is told."""
+    machine = explain(error)
+    known = str(error) if isinstance(error, UserError) else machine
     path = _error_path(stage, unit)
     sentence = known or f"{type(error).__name__}: {error} (an internal error; its traceback is in {path})"
     _write_failure(path, unit, sentence, "".join(traceback.format_exception(error)))
-    return sentence
+    return Failure(sentence, machine is not None)
 
 
 def _write_failure(path: Path, unit: Unit, sentence: str, trace: str = "") -> None:
@@ -286,7 +300,7 @@ class _Worker:
         with suppress(BrokenPipeError):  # the process is dead: `finish` finds out
             self.connection.send(message)
 
-    def finish(self) -> tuple[Unit, str | None]:
+    def finish(self) -> tuple[Unit, Failure | None]:
         """Wait for the unit in hand; return it with why it failed, or None."""
         try:
             why, messages = self.connection.recv()
@@ -294,8 +308,8 @@ class _Worker:
             self.process.join()
             code = self.process.exitcode or 0
             ending = f"was killed by signal {-code}; {DIED}" if code < 0 else f"ended with code {code}; see above"
-            why, messages = f"its worker process {ending}", []
-            _write_failure(_error_path(self.stage, self.unit), self.unit, why)
+            why, messages = Failure(f"its worker process {ending}", by_machine=True), []
+            _write_failure(_error_path(self.stage, self.unit), self.unit, why.sentence)
             remove(self.temporary)
         for level, message in messages:
             log.log(level, message)

@@ -99,6 +99,7 @@ PYTHON_CODE
 
     use_venv() {
         venv="${VENV:-$root/.venv}"
+        [ ! -e "$venv" ] || [ -d "$venv" ] || refuse "VENV=$venv: a file stands there; move it, or give another folder."
         mkdir -p "$venv" 2>/dev/null || refuse "VENV=$venv: this folder cannot be made; give another one."
         venv="$(cd "$venv" && pwd)"
         stamp="$venv/.hounsfield"

@@ -14,9 +14,11 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline import __version__, cli
+from pipeline.config.config import Config
 from pipeline.config.load import load
 from pipeline.errors import Interrupted, UserError
-from pipeline.work import Outcome
+from pipeline.log import log
+from pipeline.work import Outcome, Unit, run_units
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "monai", "nibabel", "scipy", "matplotlib", "SimpleITK", "tensorboard"}
@@ -32,6 +34,15 @@ def run_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         return cli.main("probe", [f"work={work or tmp_path / 'work'}", *words])
 
     return run_stage
+
+
+def in_store(config: Config) -> Outcome:
+    """Make one file, as a stage does."""
+    return run_units(config.work / "store", [Unit("a", "k", config.work / "store" / "a")], touch, workers=0)
+
+
+def touch(unit: Unit, temporary: Path) -> None:
+    temporary.touch()
 
 
 def raising(error: BaseException) -> Callable[..., Outcome]:
@@ -131,15 +142,49 @@ def test_the_stage_gets_the_config_and_its_outcome_decides_the_exit_code(run_sta
     assert seen == [load([f"work={tmp_path / 'work'}", "train.steps=77"])]
 
 
-def test_failed_units_are_listed_with_the_way_to_leave_them_out(
+def test_failed_units_are_named_with_the_way_to_leave_them_out(
     run_stage: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    failed = {"hn_003": "hn_003.nii.gz: holds NaN.", "my case": "why"}
-    assert run_stage(lambda config: Outcome(("a", "b"), ("c",), failed), "data.exclude=[old]") == 1
+    failed = {"hn_003": "hn_003.nii.gz: holds NaN.", "disk": "no space", "my case": "why"}
+    outcome = Outcome(("a", "b"), ("c",), failed, frozenset({"disk"}))
+    assert run_stage(lambda config: outcome, "data.exclude=[old]") == 1
     shown = capsys.readouterr().err
-    assert "probe: 2 made, 1 already there, 2 failed\n" in shown
-    assert "  hn_003: hn_003.nii.gz: holds NaN.\n  my case: why\n" in shown
-    assert "leave them out: 'data.exclude=[old, hn_003, my case]'\n" in shown
+    assert "probe: 2 made, 1 already there, 3 failed\n" in shown
+    assert "error: 3 failed: hn_003, disk, my case\nmend" in shown
+    assert shown.endswith("leave out what cannot be mended: 'data.exclude=[old, hn_003, my case]'\n")
+
+
+def test_what_the_machine_failed_is_not_to_be_left_out(run_stage: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    run_stage(lambda config: Outcome(failed={"a": "no space"}, by_machine=frozenset({"a"})))
+    assert capsys.readouterr().err.endswith("mend what is named above and run the same command again\n")
+
+
+def test_a_refused_command_makes_no_folder(run_stage: Run, tmp_path: Path) -> None:
+    assert run_stage(raising(UserError("no"))) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_log_that_cannot_be_written_changes_no_exit_code(
+    run_stage: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stage(config: object) -> Outcome:
+        log.info("at work")
+        raise UserError("a.nii: holds NaN.")
+
+    (tmp_path / "work" / "log").mkdir(parents=True)
+    (tmp_path / "work" / "log" / "probe.log").symlink_to("/dev/full")
+    assert run_stage(stage) == 2
+    shown = capsys.readouterr().err
+    assert shown.endswith("error: a.nii: holds NaN.\n") and "Traceback" not in shown
+
+
+def test_a_command_without_any_config_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main("train", []) == 2
+    assert capsys.readouterr().err.endswith("no config was given: every key has its default; see --help\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -182,7 +227,7 @@ def test_a_work_folder_that_cannot_be_made_gets_its_sentence(
     place: str, run_stage: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").touch()
-    assert run_stage(lambda config: Outcome(), work=tmp_path / place) == 2
+    assert run_stage(in_store, work=tmp_path / place) == 2
     assert "a file stands where a folder is expected" in capsys.readouterr().err
 
 
@@ -208,9 +253,9 @@ def read_only() -> Iterator[Path]:
 def test_a_read_only_work_folder_gets_its_sentence(
     run_stage: Run, read_only: Path, no_root: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run_stage(lambda config: Outcome(), work=read_only) == 2
+    assert run_stage(in_store, work=read_only) == 2
     shown = capsys.readouterr().err
-    assert shown.startswith(f"error: {read_only}/log: permission denied; change its permissions, or choose another")
+    assert shown.startswith(f"error: {read_only}/store: permission denied; change its permissions, or choose another")
 
 
 # Stopped from the outside

@@ -1,3 +1,6 @@
+from math import inf
+
+import numpy as np
 import pytest
 import torch
 
@@ -58,6 +61,13 @@ def test_auto_takes_bfloat16_only_where_the_trial_is_clearly_faster(seconds, dty
     assert amp_dtype("auto", CPU, trial=lambda given: 1.0 if given is None else seconds) is dtype
 
 
+@pytest.mark.parametrize("failing", [None, torch.bfloat16])
+def test_auto_is_float32_where_a_trial_step_came_to_nothing(failing, monkeypatch):
+    monkeypatch.setattr("pipeline.device.cpu_has_bf16", lambda: True)
+    seconds = {None: 1.0, torch.bfloat16: 0.1} | {failing: inf}
+    assert amp_dtype("auto", CPU, trial=seconds.__getitem__) is None
+
+
 @pytest.mark.skipif(cpu_has_bf16(), reason="the processor has native bfloat16")
 def test_auto_does_not_try_an_emulated_bfloat16():
     assert amp_dtype("auto", CPU, trial=lambda given: pytest.fail("it is emulated")) is None
@@ -77,6 +87,14 @@ def test_peak_memory_of_the_process_holds_a_tensor_that_was_filled():
 def test_a_tensor_too_large_for_memory_is_told_with_the_cure():
     with pytest.raises(UserError, match=r"not enough memory \(.*\); use less\."), memory_told("use less"):
         torch.empty(2**50)
+
+
+def test_memory_that_numpy_lacks_is_told_alike():
+    with (
+        pytest.raises(UserError, match=r"not enough memory \(Unable to allocate .*\); use less\."),
+        memory_told("use less"),
+    ):
+        np.empty(2**60, np.uint8)
 
 
 def test_other_errors_pass_by():

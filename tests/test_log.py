@@ -39,10 +39,31 @@ def test_the_file_has_everything_with_tracebacks_and_is_continued(tmp_path: Path
             raise KeyError("inside")
         except KeyError:
             log.log.debug("stopped by:", exc_info=True)
+        log.log.info("shown")
         log.stop()
     text = file.read_text(encoding="utf-8")
     assert text.index("first run äö") < text.index("second run äö")
     assert text.count("Traceback") == 2
+
+
+def test_the_file_is_made_when_something_is_shown_and_has_what_came_before(tmp_path: Path) -> None:
+    log.start(tmp_path / "work" / "train.log")
+    log.log.debug("before")
+    assert list(tmp_path.iterdir()) == []
+    log.log.warning("careful")
+    lines = (tmp_path / "work" / "train.log").read_text().splitlines()
+    assert [line.split(" ", 2)[2] for line in lines] == ["DEBUG before", "WARNING careful"]
+
+
+def test_a_full_disk_ends_the_file_with_one_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "train.log"
+    file.symlink_to("/dev/full")
+    log.start(file)
+    for step in (1, 2):
+        log.log.info("step %d", step)
+    log.stop()
+    warning = f"warning: {file}: no space left on device; this log file is not written on"
+    assert capsys.readouterr().err.splitlines() == ["step 1", warning, "step 2"]
 
 
 def test_starting_again_does_not_say_things_twice(capsys: pytest.CaptureFixture[str]) -> None:

@@ -151,6 +151,14 @@ def test_a_damaged_description_is_refused(folder, text):
         {"net": {"name": "UNet3d", "strange": 1}},
         {"intensity": {}},
         {"head": {"kind": "other", "threshold": 0.5}},
+        {"spacing_mm": [1.5, 0, 3]},
+        {"spacing_mm": [1.5, 1e999, 3]},
+        {"patch_vox": [16, 16, 0]},
+        {"patch_vox": [16, 16, 1e999]},
+        {"channels_in": 0},
+        {"intensity": {"window_hu": [-200, 400], "gamma": 1, "mean": 0, "std": 0}},
+        {"intensity": {"window_hu": [400, -200], "gamma": 1, "mean": 0, "std": 1}},
+        {"intensity": {"window_hu": [-200, 400], "gamma": 1, "mean": 1e999, "std": 1}},
     ],
 )
 def test_facts_that_make_no_sense_are_refused(folder, facts):

@@ -279,6 +279,14 @@ def test_a_folder_that_cannot_be_made_is_refused(sandbox: Sandbox) -> None:
     assert result.stderr == f"VENV={sandbox.elsewhere}/file/venv: this folder cannot be made; give another one.\n"
 
 
+def test_a_file_in_place_of_the_folder_is_named(sandbox: Sandbox) -> None:
+    file = sandbox.elsewhere / "file"
+    file.touch()
+    result = sandbox.source(VENV=str(file))
+    assert result.returncode == 2
+    assert result.stderr == f"VENV={file}: a file stands there; move it, or give another folder.\n"
+
+
 @pytest.mark.skipif(shutil.which("flock") is None, reason="needs flock")
 def test_two_at_once_make_one_environment(sandbox: Sandbox) -> None:
     sandbox.working_system_python()

@@ -2,13 +2,15 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import ExitCode, Interrupted, UserError
-from pipeline.files import read_json
+from pipeline.files import read_json, temporary_sibling
 from pipeline.log import log, start, stop
 from pipeline.work import (
     Outcome,
@@ -21,6 +23,8 @@ from pipeline.work import (
     run_units,
     versions,
 )
+
+ROOT = Path(__file__).parents[1]
 
 
 def make(unit: Unit, temporary: Path) -> dict[str, int]:
@@ -80,6 +84,7 @@ def test_outcomes_add_up_and_one_failure_decides_the_exit_code() -> None:
     good = Outcome(done=("a",), skipped=("b",))
     both = good + Outcome(done=("c",), failed={"d": "why"})
     assert both == Outcome(("a", "c"), ("b",), {"d": "why"})
+    assert (both + Outcome(failed={"e": "full"}, by_machine=frozenset({"e"}))).by_machine == {"e"}
     assert (good.exit_code, both.exit_code, Outcome().exit_code) == (ExitCode.DONE, ExitCode.SOME_FAILED, ExitCode.DONE)
 
 
@@ -182,7 +187,8 @@ FAILURES = {
 def test_a_failed_unit_gets_its_sentence_and_the_others_go_on(tmp_path: Path, workers: int) -> None:
     outcome = run_units(tmp_path, units_of(tmp_path, "a", *FAILURES, "z"), make, workers=workers)
     assert sorted(outcome.done) == ["a", "z"]
-    assert outcome.failed.keys() == FAILURES.keys()
+    assert list(outcome.failed) == list(FAILURES)  # in the order of units
+    assert outcome.by_machine == {"full disk", "memory"}
     for name, words in FAILURES.items():
         assert words in outcome.failed[name]
         error = read_json(tmp_path / "records" / f"{name}.error.json")
@@ -210,7 +216,7 @@ def test_a_killed_process_fails_its_own_unit_only(tmp_path: Path) -> None:
     units = units_of(tmp_path, "a", "killed 1", "b", "killed 2", "c", "d")
     outcome = run_units(tmp_path, units, make, workers=2)
     assert sorted(outcome.done) == ["a", "b", "c", "d"]
-    assert outcome.failed.keys() == {"killed 1", "killed 2"}
+    assert outcome.failed.keys() == outcome.by_machine == {"killed 1", "killed 2"}
     assert "killed by signal 9" in outcome.failed["killed 1"] and "prepare.workers=1" in outcome.failed["killed 1"]
     assert read_json(tmp_path / "records" / "killed 1.error.json")["error"] == outcome.failed["killed 1"]
     assert names_in(tmp_path) == ["a", "b", "c", "d", "records"]
@@ -249,6 +255,17 @@ def test_old_temporary_files_are_removed_and_young_ones_are_left(tmp_path: Path)
         os.utime(tmp_path / name, (time.time() - age_s,) * 2)
     run_units(tmp_path, units_of(tmp_path, "a"), make, workers=0)
     assert names_in(tmp_path) == [".partial-young", "a", "done.json", "other", "records"]
+
+
+def test_temporary_files_of_a_process_that_ended_are_removed_at_once(tmp_path: Path) -> None:
+    code = "import sys; from pathlib import Path; from pipeline.files import temporary_sibling as name\n"
+    code += "name(Path(sys.argv[1])).touch()"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "left")], cwd=ROOT, check=True)
+    ours = temporary_sibling(tmp_path / "at work")
+    ours.touch()
+    assert len(names_in(tmp_path)) == 2
+    run_units(tmp_path, units_of(tmp_path, "a"), make, workers=0)
+    assert names_in(tmp_path) == [ours.name, "a", "done.json", "records"]
 
 
 # Processes and the machine

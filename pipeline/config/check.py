@@ -8,6 +8,10 @@ from pipeline.config.labels import LabelsSection
 from pipeline.errors import UserError
 from pipeline.labels import Labels
 
+_RIGHT_OF = {"left": "right", "Left": "Right", "LEFT": "RIGHT", "l": "r", "L": "R"}
+OPPOSITE = _RIGHT_OF | {right: left for left, right in _RIGHT_OF.items()}
+SIDE = re.compile(r"(?i:left|right)|(?<![A-Za-z])[LRlr](?![A-Za-z])|(?<=[a-z])[LR]$")
+
 
 def check(config: Config) -> None:
     """Raise UserError where two settings contradict each other."""
@@ -72,10 +76,18 @@ def _check_mirror(labels: Labels) -> None:
     paired = {name for pair in labels.swap for name in pair}
     alone = [name for name in labels.names if names_side(name) and name not in paired]
     if alone:
+        guessed = {tuple(sorted((name, other_side(name)))) for name in alone if other_side(name) in alone}
+        pairs = [f"[{one}, {other}]" for one, other in [*labels.swap, *sorted(guessed)]]
+        example = f"`swap: [{', '.join(pairs)}]`" if guessed else "`swap: [[left class, right class]]`"
         raise UserError(
             f"augment.mirror: x exchanges left and right, and {', '.join(alone)} has no partner in labels.swap; add "
-            "the pairs, such as `swap: [[LeftKidney, RightKidney]]`, or leave x out of augment.mirror."
+            f"the pairs, such as {example}, or leave x out of augment.mirror."
         )
+
+
+def other_side(name: str) -> str:
+    """Return a class name with left and right exchanged: RightLung, lung_right, "L kidney"."""
+    return SIDE.sub(lambda side: OPPOSITE.get(side[0], side[0]), name)
 
 
 def names_side(name: str) -> bool:

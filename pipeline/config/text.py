@@ -20,6 +20,7 @@ SCALARS = {
         list("-+.0123456789"),
     ),
 }
+EXACT_UP_TO = 2.0**53  # the whole numbers that a float holds exactly
 
 
 class Loader(yaml.SafeLoader):
@@ -35,7 +36,7 @@ class Loader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, "a key that is not one word", key.start_mark)
             if key.value in mapping:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key.value!r} stands there twice", key.start_mark
+                    None, None, f"the key {key.value!r} stands there twice; give it once", key.start_mark
                 )
             mapping[key.value] = self.construct_object(value, deep=True)
         return mapping
@@ -45,7 +46,10 @@ class Loader(yaml.SafeLoader):
         return int(node.value, base)
 
     def construct_real(self, node: yaml.ScalarNode) -> float:
-        return float(re.sub(r"\.(?=[a-zA-Z])", "", node.value))  # .inf and .nan
+        number = float(re.sub(r"\.(?=[a-zA-Z])", "", node.value))  # .inf and .nan
+        # 1e3 is how some write a count: as a whole number, keys of either kind take it.
+        counts = "e" in node.value.lower() and number.is_integer() and abs(number) < EXACT_UP_TO
+        return int(number) if counts else number
 
 
 class Dumper(yaml.SafeDumper):
@@ -84,7 +88,8 @@ def parse(text: str, source: str) -> Any:
         lines = text.splitlines()
         if line < len(lines) and "\t" in lines[line]:
             raise UserError(f"{source}: line {line + 1} holds a tab; use spaces.") from error
-        raise UserError(f"{source}: line {line + 1}: {error.problem}; expected YAML.") from error
+        advice = "" if "give it once" in str(error.problem) else "; expected YAML"
+        raise UserError(f"{source}: line {line + 1}: {error.problem}{advice}.") from error
     except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{source}: {' '.join(str(error).split())}; expected YAML.") from error
 

@@ -9,8 +9,10 @@ from pipeline.log import log
 from pipeline.volume.nifti import read_image, read_label
 from pipeline.volume.volume import Volume
 
-SCALED_RANGE = (-1.0, 1.5)  # of images that were windowed or standardised by somebody else
-SCALED_SHARE = 0.999  # of an image in that range that nothing but such an image has
+SCALED_SIZE = 20  # of nearly all values of images that were windowed or standardised by somebody else
+SCALED_SHARE = 0.99  # of an image at most that large that nothing but such an image has
+SCALED_ABOVE = -100  # where a CT has a voxel of air, or of fat at least, below
+BEYOND_SHARE = 0.01  # of an image outside int16: metal reaches 26,000 HU, but nothing else does
 
 
 def load_pair(case: Case, labels: Labels) -> tuple[Volume, Volume]:
@@ -59,15 +61,25 @@ def check_same_grid(image: Volume, label: Volume, case: Case) -> None:
 
 
 def check_hounsfield(voxels: np.ndarray, case: Case) -> None:
-    """Raise UserError where an image has been scaled to about 0..1; warn where it has no negative value at all."""
-    low, high = SCALED_RANGE
-    if np.mean((voxels >= low) & (voxels <= high)) >= SCALED_SHARE:
+    """Raise UserError where an image is constant, standardised, scaled to about 0..1, or in units far larger than HU.
+
+    Shares decide, never the maximum: metal is rare. A warning is given where no value is negative.
+    """
+    low, high = float(voxels.min()), float(voxels.max())
+    found = f"{case.image}: values from {low:.4g} to {high:.4g}"
+    if low == high:
+        raise UserError(f"{found}: all voxels are the same; expected HU (air -1000, water 0): give the original CT.")
+    if low > SCALED_ABOVE and np.mean((voxels >= -SCALED_SIZE) & (voxels <= SCALED_SIZE)) >= SCALED_SHARE:
         raise UserError(
-            f"{case.image}: values from {voxels.min():.4g} to {voxels.max():.4g}, nearly all in {low:g}..{high:g}; "
+            f"{found}, nearly all in -{SCALED_SIZE}..{SCALED_SIZE}; "
             "expected HU (air -1000, water 0): it looks windowed or scaled already, give the original CT."
         )
-    if voxels.min() >= 0:
-        log.warning(
-            "%s: values from %.4g to %.4g, none negative; expected HU (air -1000, water 0)",
-            *(case.image, voxels.min(), voxels.max()),
+    limits = np.iinfo(np.int16)
+    beyond = np.mean((voxels < limits.min) | (voxels > limits.max))
+    if beyond > BEYOND_SHARE:
+        raise UserError(
+            f"{found}, {beyond:.1%} of them beyond {limits.min}..{limits.max}; expected HU (air -1000, water 0): "
+            "set slope and intercept in the header, or give the original CT."
         )
+    if low >= 0:
+        log.warning("%s, none negative; expected HU (air -1000, water 0)", found)

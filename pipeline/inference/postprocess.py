@@ -9,7 +9,7 @@ import numpy as np
 def keep_largest(encoded: np.ndarray, classes: Sequence[int]) -> None:
     """Make background of all but the largest connected object (26 neighbours) of each class, in place.
 
-    encoded: class indices (x, y, z), uint8. classes: the indices that this is done to; one that does not occur stays so.
+    encoded: class indices (x, y, z), uint8. classes: the indices that this is done to; they need not occur.
     Of equally large objects the one that comes first in memory is kept.
     """
     for index in classes:

@@ -99,10 +99,24 @@ class Block(nn.Sequential):
 
     def __init__(self, channels_in: int, channels_out: int, norm: str, stride: Int3 = (1, 1, 1)) -> None:
         super().__init__(
-            nn.Conv3d(channels_in, channels_out, 3, stride, padding=1, bias=False),
+            Convolution(channels_in, channels_out, 3, stride, padding=1, bias=False),
             normalisation(norm, channels_out),
             nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
         )
+
+
+class Convolution(nn.Conv3d):
+    """A 3D convolution that is computed in float32 on a CPU where its kernel is longer than the first spatial axis.
+
+    There oneDNN's weight gradient in bfloat16, channels last, reads memory that nobody wrote: it is wrong by its own
+    size or more, and at times NaN (torch 2.13; kernel 3 on an axis of 2 voxels). In float32 it is right.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        if features.device.type != "cpu" or features.shape[2] >= self.kernel_size[0]:
+            return super().forward(features)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(features.to(self.weight.dtype))
 
 
 class Upsampling(nn.Module):

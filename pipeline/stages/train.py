@@ -15,7 +15,7 @@ from pipeline.config.check import check_labels
 from pipeline.config.config import Config
 from pipeline.config.train import TrainSection
 from pipeline.dataset.folds import fold_of
-from pipeline.device import amp_dtype, choose, memory_format
+from pipeline.device import amp_dtype, choose, memory_format, memory_told
 from pipeline.files import hash_json, write_json
 from pipeline.head import Head
 from pipeline.labels import Labels
@@ -34,7 +34,7 @@ from pipeline.training.identity import claim, training_keys
 from pipeline.training.loop import Loop, Progress
 from pipeline.training.optimise import make_optimiser
 from pipeline.training.recorder import Recorder
-from pipeline.training.step import Step
+from pipeline.training.step import TOO_LARGE, Step
 from pipeline.training.trial import Trial
 from pipeline.training.validate import validate
 from pipeline.volume.intensity import Intensity, standardisation
@@ -64,7 +64,8 @@ def run(config: Config) -> Outcome:
     check_labels(config, labels)
     head = Head(config.head.kind, labels, config.head.threshold)
     index = build_index(cases.training, head, config.augment.mirror)
-    net, verdict = make_net(config, head, device)
+    with memory_told(TOO_LARGE):
+        net, verdict = make_net(config, head, device)
     facts = describe_model(config, head, cases.training, verdict)
     folder = WorkFolder(config.work).train(config.train.fold)
     keys = training_keys(config, cases.training, cases.validation, labels)
@@ -72,7 +73,8 @@ def run(config: Config) -> Outcome:
         log.info("%s is done; a run of another length or config needs a work folder of its own", folder)
         return Outcome(skipped=(folder.name,))
     report_start(config, cases, index, verdict, device)
-    progress = train(config, net, facts, cases, index, folder, device)
+    with memory_told(TOO_LARGE):
+        progress = train(config, net, facts, cases, index, folder, device)
     ending = {"step": progress.step, "best_step": progress.best_step, "dice": progress.best_dice}
     write_json(folder / "done.json", ending)
     log.info("model: %s; curves: tensorboard --logdir %s", folder / "model", folder.parent)

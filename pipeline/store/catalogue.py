@@ -41,7 +41,9 @@ class Catalogue:
         """Read the catalogue of a store. Raises UserError where there is none, or one of another format."""
         path = catalogue_file(store)
         if not path.exists():
-            raise UserError(f"{store}: no prepared cases; run prepare, or set data.store to a store that has some.")
+            raise UserError(
+                f"{store}: no prepared cases; run prepare, or set data.store, or work, to one that has some."
+            )
         value = read_json(path)
         found = value.get("format") if isinstance(value, dict) else None
         if found != FORMAT:

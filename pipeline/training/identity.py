@@ -12,6 +12,7 @@ from pipeline.files import hash_json, read_json, write_json
 from pipeline.labels import Labels
 from pipeline.log import log
 from pipeline.store.reader import PreparedCase
+from pipeline.training.checkpoint import state_folders
 
 # Keys that cannot change what is learnt, only where and how it is carried out.
 FREE_KEYS = {
@@ -45,6 +46,7 @@ def training_keys(
 def claim(folder: Path, keys: dict[str, Any], *, resume: bool, restart: bool) -> bool:
     """Make `folder` the run of these keys, or join the one that stands there. Return True where that one is done.
 
+    A run that ended before its first state and model left nothing to protect: any config may claim its folder.
     Raises UserError with the keys that differ where the folder holds a run of another config.
     """
     record = folder / "run.json"
@@ -52,7 +54,7 @@ def claim(folder: Path, keys: dict[str, Any], *, resume: bool, restart: bool) ->
         aside = folder.with_name(f"{folder.name}-before-{time.strftime('%Y%m%d-%H%M%S')}")
         folder.rename(aside)
         log.info("train.restart: the run that was there is now %s", aside)
-    if not record.exists():
+    if not record.exists() or not holds_anything(folder):
         write_json(record, {"key": hash_json(keys), "keys": keys})
         return False
     before = read_json(record)["keys"]
@@ -69,6 +71,11 @@ def claim(folder: Path, keys: dict[str, Any], *, resume: bool, restart: bool) ->
             f"{folder} holds an unfinished run and train.resume is false; use train.restart=true to begin anew."
         )
     return done
+
+
+def holds_anything(folder: Path) -> bool:
+    """True where a run has left a state, a model or its end."""
+    return bool(state_folders(folder / "state")) or any((folder / name).exists() for name in ("model", "done.json"))
 
 
 def shorten(value: Any) -> str:

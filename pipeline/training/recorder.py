@@ -34,7 +34,7 @@ class Recorder:
     def __init__(
         self, folder: Path, head: Head, parts: Sequence[str], device: torch.device, every: int, after_step: int
     ) -> None:
-        self.head, self.device, self.every = head, device, every
+        self.head, self.device, self.every, self.after_step = head, device, every, after_step
         columns = ["step", "loss", *(f"{name}_part" for name in parts), "lr", "grad_norm", "logits_min", "logits_max"]
         columns += ["patches_per_second", "wait_share", "memory_bytes"]
         columns += ["dice", *(f"dice {name}" for name in head.labels.names)]
@@ -106,5 +106,5 @@ class Recorder:
         positives = sum(self.drawn.values())
         if positives:
             shares = ", ".join(f"{name} {count / positives:.1%}" for name, count in sorted(self.drawn.items()))
-            log.info("positive patches by class: %s", shares)
+            log.info("positive patches by class since step %d: %s", self.after_step + 1, shares)
         self.board.close()

@@ -28,6 +28,10 @@ class StepResult:
     prediction: Tensor
 
 
+class Diverged(UserError):
+    """The loss or the gradients of a step are not finite."""
+
+
 TOO_LARGE = "take a smaller sample.batch or sample.patch_vox, or set net.checkpoint=blocks"
 
 
@@ -45,7 +49,8 @@ class Step:
     def __call__(self, step: int, batch: Batch, lr: float) -> StepResult:
         """Update the weights once.
 
-        Raises UserError, weights unchanged, where memory does not suffice and where loss or gradients are not finite.
+        Raises UserError, weights unchanged, where memory does not suffice and, as Diverged, where loss or gradients
+        are not finite.
         In float16 gradients that overflow halve the scaler's factor, and the step is left out; they are an error once
         the factor is down to 1, which is what a scaler that is off has.
         """
@@ -81,9 +86,10 @@ class Step:
             logits = self.net(image)
         return logits, self.loss.parts(logits, labels.to(self.device, non_blocking=True))
 
-    def _diverged(self, what: str, value: float, step: int, batch: Batch, low: float, high: float) -> UserError:
+    def _diverged(self, what: str, value: float, step: int, batch: Batch, low: float, high: float) -> Diverged:
         cases = ", ".join(sorted({draw.case for draw in batch.draws}))
-        return UserError(
+        return Diverged(
             f"step {step}: {what} is {value}, with logits from {low:.4g} to {high:.4g}, on cases {cases}; finite "
-            "numbers were expected. Lower train.lr, set train.amp=off, or look at the images and labels of these cases."
+            "numbers were expected. Lower train.lr, set train.amp=off, or look at the images and labels of these cases "
+            "(a changed config needs train.restart=true)."
         )

@@ -2,13 +2,15 @@
 
 import copy
 import time
+from math import inf
 
 import torch
 from torch import nn
 
+from pipeline.log import log
 from pipeline.losses.loss import Loss
 from pipeline.sampling.loader import Batch
-from pipeline.training.step import Step
+from pipeline.training.step import Diverged, Step
 
 
 class Trial:
@@ -22,6 +24,14 @@ class Trial:
         self.steps: dict[torch.dtype | None, Step] = {}
 
     def __call__(self, amp: torch.dtype | None) -> float:
+        """Return the seconds of one step, infinity where its loss or gradients are not finite."""
+        try:
+            return self._seconds(amp)
+        except Diverged:
+            log.info("trial: a step in %s gave numbers that are not finite", amp or torch.float32)
+            return inf
+
+    def _seconds(self, amp: torch.dtype | None) -> float:
         """Return the seconds of one step; the first one in a type, which sets up its kernels, is made twice."""
         if amp not in self.steps:
             net = copy.deepcopy(self.net)

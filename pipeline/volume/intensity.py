@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,20 @@ class Intensity:
     """Clip to a window, scale it to 0..1, raise to a power, standardise with the data set's constants.
 
     window_hu: lower and upper bound. gamma: the power; below 1 lifts dark tissue. mean, std: of the scaled values.
+    Raises ValueError where these are not finite, or make no rule.
     """
 
     window_hu: tuple[float, float]
     gamma: float = 1.0
     mean: float = 0.0
     std: float = 1.0
+
+    def __post_init__(self) -> None:
+        low, high = self.window_hu
+        if not (all(map(isfinite, (low, high, self.gamma, self.mean, self.std))) and low < high):
+            raise ValueError(f"{self}: expected finite numbers, the window's lower bound first")
+        if self.gamma <= 0 or self.std <= 0:
+            raise ValueError(f"{self}: expected gamma and std above 0")
 
     def scale(self, hu: np.ndarray) -> np.ndarray:
         """Map HU of any shape and real type to float32 in 0..1: clipped to the window, scaled by it, then gamma."""

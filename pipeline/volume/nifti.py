@@ -206,7 +206,7 @@ def to_hu(raw: np.ndarray, scaling: Scaling, path: Path) -> np.ndarray:
         if scaling != UNSCALED:
             hu *= scaling[0]
             hu += scaling[1]
-    check_finite(hu, path)
+    check_finite(hu, path, "replace them by -1024, which is air")
     limits = np.iinfo(np.int16)
     if limits.min <= hu.min() and hu.max() <= limits.max:
         whole = hu.astype(np.int16)
@@ -220,7 +220,7 @@ def to_integers(raw: np.ndarray, scaling: Scaling, path: Path) -> np.ndarray:
     if raw.dtype.kind in "iu" and scaling == UNSCALED:
         return raw
     values = raw if scaling == UNSCALED else raw * scaling[0] + scaling[1]
-    check_finite(values, path)
+    check_finite(values, path, "write the original integers, 0 for background")
     with np.errstate(invalid="ignore"):
         whole = np.rint(values).astype(np.int32)
     # A slope has the precision of float32: 51 * (5 / 255) is not quite 1.
@@ -234,8 +234,8 @@ def to_integers(raw: np.ndarray, scaling: Scaling, path: Path) -> np.ndarray:
     return whole
 
 
-def check_finite(values: np.ndarray, path: Path) -> None:
-    """Raise UserError with the number of voxels that are NaN or infinite, if there are any."""
+def check_finite(values: np.ndarray, path: Path, cure: str) -> None:
+    """Raise UserError with the number of voxels that are NaN or infinite, if there are any, and the cure."""
     bad = values.size - np.count_nonzero(np.isfinite(values))
     if bad:
-        raise UserError(f"{path}: {bad} of {values.size} voxels are NaN or infinite; replace them, for a CT by -1024.")
+        raise UserError(f"{path}: {bad} of {values.size} voxels are NaN or infinite; {cure}.")

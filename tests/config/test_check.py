@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.config.check import check_labels, names_side
+from pipeline.config.check import check_labels, names_side, other_side
 from pipeline.config.load import load
 from pipeline.errors import UserError
 from pipeline.labels import Labels
@@ -22,7 +22,8 @@ REGION = "labels.regions={all: {classes: [LungLeft, LungRight], write: LungLeft}
         ([LUNGS, "loss.class_weights.LungLeff=2"], "loss.class_weights.LungLeff", "did you mean LungLeft?"),
         ([LUNGS, "head.kind=sigmoid", "loss.class_weights.background=2"], "loss.class_weights.background", "LungLeft"),
         ([LUNGS, REGION, "head.kind=regions", "loss.class_weights.LungLeft=2"], "loss.class_weights.LungLeft", "all"),
-        ([LUNGS, "augment.mirror=[x]"], "augment.mirror", "swap"),
+        ([LUNGS, "augment.mirror=[x]"], "augment.mirror", "`swap: [[LungLeft, LungRight]]`"),
+        (["labels={Lung_L: 1}", "augment.mirror=[x]"], "augment.mirror", "`swap: [[left class, right class]]`"),
         (["train.steps=50", "train.warmup_steps=50"], "train.warmup_steps", "train.warmup_steps=5"),
         (["train.fold=5"], "train.fold", "0 to 4"),
         (["train.fold=3", "data.folds=3"], "train.fold", "0 to 2"),
@@ -77,3 +78,20 @@ def test_a_name_that_says_a_side_is_noticed(name: str) -> None:
 )
 def test_other_names_say_no_side(name: str) -> None:
     assert not names_side(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("RightParotid", "LeftParotid"),
+        ("lung_left", "lung_right"),
+        ("LUNGLEFT", "LUNGRIGHT"),
+        ("Kidney_L", "Kidney_R"),
+        ("R kidney", "L kidney"),
+        ("l-lung", "r-lung"),
+        ("KidneyR", "KidneyL"),
+        ("Liver", "Liver"),
+    ],
+)
+def test_the_other_side_has_left_and_right_exchanged(name: str, other: str) -> None:
+    assert other_side(name) == other

@@ -96,13 +96,30 @@ def test_an_empty_label_is_allowed_with_a_warning(make_case, caplog) -> None:
     [
         np.clip((HU + 200) / 600, 0, 1).astype(np.float32),
         (np.clip(HU, -200, 400) / 400).astype(np.float32),
+        ((HU - HU.mean()) / HU.std()).astype(np.float32),
         np.zeros(SHAPE, np.int16),
+        np.full(SHAPE, -1024, np.int16),
+        (HU * 1e6).astype(np.float32),
     ],
-    ids=["0..1", "-0.5..1", "constant"],
+    ids=["0..1", "-0.5..1", "z-scored", "zero", "constant", "times a million"],
 )
-def test_an_image_that_was_windowed_to_about_0_to_1_is_refused(make_case, image: np.ndarray) -> None:
+def test_an_image_that_is_no_ct_in_hounsfield_units_is_refused(make_case, image: np.ndarray) -> None:
     with pytest.raises(UserError, match=r"images/case 1.nii.gz: values from .* to .*expected HU"):
         load_pair(make_case(image), LABELS)
+
+
+@pytest.mark.parametrize(("voxels", "value"), [(1, 40_000), (3, 26_000)])
+def test_metal_is_accepted(make_case, voxels: int, value: int) -> None:
+    image = HU.astype(np.float32)
+    image[0, 0, 1 : 1 + voxels] = value
+    load_pair(make_case(image), LABELS)
+
+
+@pytest.mark.parametrize("lowest_hu", [-150, -50])
+def test_a_ct_of_soft_tissue_with_little_or_no_air_is_accepted(make_case, lowest_hu: int) -> None:
+    image = np.random.default_rng(0).normal(40, 15, SHAPE).round().astype(np.int16)
+    image[0, 0, 0] = lowest_hu
+    load_pair(make_case(image), LABELS)
 
 
 def test_an_image_without_a_negative_value_is_told(make_case, caplog) -> None:

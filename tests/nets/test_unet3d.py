@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from pipeline.errors import UserError
-from pipeline.nets.unet3d import NEGATIVE_SLOPE, Block, InstanceNorm, Stage, UNet3d, initialise
+from pipeline.nets.unet3d import NEGATIVE_SLOPE, Block, Convolution, InstanceNorm, Stage, UNet3d, initialise
 
 SMALL = (4, 6, 8)
 
@@ -119,3 +119,18 @@ def test_group_norm_takes_the_most_groups_up_to_eight_that_divide_the_channels()
 def test_options_that_make_no_network_are_refused(options, sentence):
     with pytest.raises(UserError, match=sentence):
         UNet3d(1, 2, **options)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_weight_gradients_in_bfloat16_are_those_of_float32_however_small_the_features(size):
+    torch.manual_seed(0)
+    convolution = Convolution(8, 8, 3, padding=1, bias=False).to(memory_format=torch.channels_last_3d)
+    features = torch.randn(2, 8, size, 3, 3).to(memory_format=torch.channels_last_3d)
+    upstream = torch.randn(2, 8, size, 3, 3).to(memory_format=torch.channels_last_3d)
+    (expected,) = torch.autograd.grad(
+        functional.conv3d(features, convolution.weight, padding=1), convolution.weight, upstream
+    )
+    with torch.autocast("cpu", torch.bfloat16):
+        output = convolution(features)
+    (gradient,) = torch.autograd.grad(output, convolution.weight, upstream.to(output.dtype))
+    assert (gradient - expected).abs().max() < 0.02 * expected.abs().max()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.files import write_json
+from pipeline.files import read_json, write_json
 from pipeline.training.identity import claim
 
 KEYS = {"train.lr": 0.1, "sample.batch": 2}
@@ -19,11 +19,21 @@ def test_the_same_keys_join_the_run_and_learn_when_it_is_done(tmp_path: Path) ->
     assert claim(folder, KEYS, resume=True, restart=False)
 
 
-def test_other_keys_are_refused_with_what_differs_and_two_ways_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", ["state/step-000000002", "model"])
+def test_other_keys_are_refused_with_what_differs_and_two_ways_out(tmp_path: Path, what: str) -> None:
     claim(tmp_path / "fold0", KEYS, resume=True, restart=False)
+    (tmp_path / "fold0" / what).mkdir(parents=True)
     with pytest.raises(UserError, match=r"train\.lr: 0\.1 then, 0\.2 now.*work=.*train\.restart=true") as error:
         claim(tmp_path / "fold0", KEYS | {"train.lr": 0.2}, resume=True, restart=False)
     assert "sample.batch" not in str(error.value)
+
+
+def test_a_run_that_left_nothing_gives_way_to_another_config(tmp_path: Path) -> None:
+    claim(tmp_path / "fold0", KEYS, resume=True, restart=False)
+    (tmp_path / "fold0" / "log.txt").write_text("died at once")
+    changed = KEYS | {"train.lr": 0.2}
+    assert not claim(tmp_path / "fold0", changed, resume=True, restart=False)
+    assert read_json(tmp_path / "fold0" / "run.json")["keys"] == changed
 
 
 def test_restart_moves_the_old_run_aside(tmp_path: Path) -> None:
@@ -35,5 +45,6 @@ def test_restart_moves_the_old_run_aside(tmp_path: Path) -> None:
 
 def test_an_unfinished_run_is_not_joined_where_resume_is_off(tmp_path: Path) -> None:
     claim(tmp_path / "fold0", KEYS, resume=True, restart=False)
+    (tmp_path / "fold0" / "model").mkdir()
     with pytest.raises(UserError, match=r"train\.resume is false"):
         claim(tmp_path / "fold0", KEYS, resume=False, restart=False)

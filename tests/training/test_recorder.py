@@ -54,3 +54,11 @@ def test_a_score_that_is_no_number_is_left_out(facts, tmp_path: Path) -> None:
     assert [tuple(row.values()) for row in rows] == [("7", "0.5", "0.5", ""), ("8", "", "", "")]
     events = EventAccumulator(str(tmp_path)).Reload()
     assert sorted(events.Tags()["scalars"]) == ["dice/bone", "dice/mean"]
+
+
+def test_what_was_drawn_is_told_with_the_step_it_was_counted_from(facts, batch, result, tmp_path, caplog) -> None:
+    recorder = Recorder(tmp_path, facts.head, ["dice", "ce"], CPU, every=1, after_step=20)
+    recorder.step(21, 30, batch, result, lr=0.01, wait_s=0.1, step_s=0.5)
+    with caplog.at_level("INFO"):
+        recorder.close()
+    assert "positive patches by class since step 21: bone 100.0%" in caplog.text

@@ -1,6 +1,7 @@
 """One update, its refusals, and the trial that times it."""
 
 import copy
+from math import inf, isfinite
 
 import pytest
 import torch
@@ -34,7 +35,7 @@ def test_a_step_moves_the_weights_by_the_rate_and_tells_what_it_saw(step, batch)
 def test_gradients_that_are_not_finite_stop_the_run_and_leave_the_weights(step, batch) -> None:
     step.net.sharpness.register_hook(lambda gradient: gradient * float("inf"))
     before = copy.deepcopy(step.net.state_dict())
-    with pytest.raises(UserError, match=r"step 3: the gradient norm is .* on cases case_0, case_1"):
+    with pytest.raises(UserError, match=r"step 3: the gradient norm is .* on cases case_0, case_1.*train.restart=true"):
         step(3, batch, lr=0.5)
     assert torch.equal(step.net.sharpness, before["sharpness"])
 
@@ -55,3 +56,15 @@ def test_a_trial_leaves_the_network_as_it_is(step, batch) -> None:
     trial = Trial(step.net, step.loss, batch, CPU)
     assert trial(None) > 0 and trial(torch.bfloat16) > 0
     assert torch.equal(step.net.sharpness, before["sharpness"]) and step.net.sharpness.grad is None
+
+
+def test_a_trial_whose_gradients_are_not_finite_takes_for_ever(step, batch) -> None:
+    step.net.register_forward_pre_hook(lambda module, inputs: overflow(module, torch.is_autocast_enabled("cpu")))
+    trial = Trial(step.net, step.loss, batch, CPU)
+    assert isfinite(trial(None))
+    assert trial(torch.bfloat16) == inf
+
+
+def overflow(net: torch.nn.Module, now: bool) -> None:
+    if now:
+        net.sharpness.register_hook(lambda gradient: gradient * inf)

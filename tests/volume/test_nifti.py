@@ -211,8 +211,8 @@ def test_voxels_that_begin_inside_the_header_are_refused(write_nifti: Write, off
 def test_voxels_that_are_nan_or_infinite_are_counted(write_nifti: Write) -> None:
     voxels = CUBE.astype(np.float32)
     voxels[0, 0, :3] = np.nan, np.inf, -np.inf
-    for read in (read_image, read_label):
-        refused(read, write_nifti(voxels), "3 of 24 voxels")
+    refused(read_image, write_nifti(voxels), "3 of 24 voxels", "-1024")
+    refused(read_label, write_nifti(voxels), "3 of 24 voxels", "write the original integers, 0 for background")
 
 
 def test_complex_voxels_and_colours_are_refused(write_nifti: Write) -> None:
