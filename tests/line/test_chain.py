@@ -86,7 +86,7 @@ def test_times_and_memory_of_a_finished_line_are_told(source: Path, tmp_path: Pa
             f"data.source={source}",
             f"work={tmp_path}",
         ]
-        subprocess.run([*words, *SETTINGS, "train.steps=2"], env=environment(), check=True, capture_output=True)
+        subprocess.run([*words, *SETTINGS, "train.steps=3"], env=environment(), check=True, capture_output=True)
     bench = [sys.executable, str(ROOT / "bench" / "stages.py"), str(tmp_path)]
     told = subprocess.run(bench, check=True, capture_output=True, text=True).stdout
     for stage in ("prepare", "train", "predict", "evaluate"):
