@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +18,7 @@ from typing import Any
 from pipeline.errors import UserError
 
 TEMPORARY_PREFIX = ".partial-"
+STALE_AFTER_S = 24 * 3600.0
 CANNOT_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # some network file systems, asked for a folder
 
 
@@ -40,6 +42,14 @@ def is_orphan(temporary: Path) -> bool:
     except OSError:
         return False  # another user's process
     return False
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove temporary files of processes that died; young ones of another machine may still be written to."""
+    for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
+        with suppress(FileNotFoundError):
+            if is_orphan(path) or time.time() - path.lstat().st_mtime > STALE_AFTER_S:
+                remove(path)
 
 
 @cache

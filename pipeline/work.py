@@ -20,10 +20,9 @@ from typing import Any, Literal, NamedTuple
 
 from pipeline import __version__
 from pipeline.errors import ExitCode, Interrupted, UserError, explain
-from pipeline.files import TEMPORARY_PREFIX, is_orphan, publish, read_json, remove, temporary_sibling, write_json
+from pipeline.files import publish, read_json, remove, remove_leftovers, temporary_sibling, write_json
 from pipeline.log import keep, log, progress
 
-STALE_AFTER_S = 24 * 3600.0
 DIED = "perhaps memory ran out: run the same command again with prepare.workers=1 or evaluate.workers=1"
 RECORDED_LIBRARIES = ("numpy", "scipy", "nibabel", "torch", "monai")
 
@@ -124,7 +123,8 @@ def run_units(
     position, count = (int(part) for part in shard.split("/"))
     mine = units[position - 1 :: count]
     (stage / "records").mkdir(parents=True, exist_ok=True)
-    _remove_stale({stage, stage / "records", *(unit.output.parent for unit in mine)})
+    for folder in {stage, stage / "records", *(unit.output.parent for unit in mine)}:
+        remove_leftovers(folder)
     skipped = tuple(unit.name for unit in mine if _standing(stage, unit) is not None)
     standing = set(skipped)
     waiting = [unit for unit in mine if unit.name not in standing]
@@ -183,15 +183,6 @@ def _sizes(output: Path) -> dict[str, int]:
         return {output.name: output.stat().st_size}
     files = sorted(path for path in output.rglob("*") if path.is_file())
     return {str(path.relative_to(output.parent)): path.stat().st_size for path in files}
-
-
-def _remove_stale(folders: set[Path]) -> None:
-    """Remove temporary files of runs that died; young ones of another machine may still be written to."""
-    for folder in folders:
-        for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
-            with suppress(FileNotFoundError):
-                if is_orphan(path) or time.time() - path.lstat().st_mtime > STALE_AFTER_S:
-                    remove(path)
 
 
 def _attempt(stage: Path, unit: Unit, temporary: Path, make: Make) -> Failure | None:

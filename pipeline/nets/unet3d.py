@@ -36,6 +36,7 @@ class UNet3d(nn.Module):
     """
 
     multiple_vox: Int3 = (1, 1, 1)
+    right_in_cpu_bfloat16 = True  # see Convolution
 
     def __init__(
         self,

@@ -21,6 +21,7 @@ from pipeline.head import Head
 from pipeline.labels import Labels
 from pipeline.log import log
 from pipeline.losses.build import build as build_loss
+from pipeline.losses.loss import Loss
 from pipeline.model import Model, ModelFacts
 from pipeline.nets.probe import Verdict, probe
 from pipeline.nets.registry import build, check_patch
@@ -131,7 +132,7 @@ def describe_model(config: Config, head: Head, cases: Sequence[PreparedCase], ve
         "door": verdict.text,
     }
     return ModelFacts(
-        head=head, labels=head.labels, spacing_mm=cases[0].grid.spacing_mm, intensity=intensity,
+        head=head, labels=head.labels, spacing_mm=config.prepare.spacing_mm, intensity=intensity,
         patch_vox=config.sample.patch_vox, net=config.net, provenance=provenance,
     )  # fmt: skip
 
@@ -153,8 +154,7 @@ def train(
     loss = build_loss(config.loss, facts.head, config.net.head_weights).to(device)
     saved = load_state(folder / "state")
     if saved is None:
-        first = make_batch(index, config.sample, config.augment, facts.intensity, config.seed, 1)
-        amp = amp_dtype(section.amp, device, Trial(net, loss, first, device))
+        amp = choose_amp(config, net, loss, facts, index, device)
     else:
         amp = None if saved.facts["amp"] is None else getattr(torch, saved.facts["amp"])
     log.info("forward pass in %s", "float32" if amp is None else amp)
@@ -175,6 +175,23 @@ def train(
         return loop.run()
     finally:
         recorder.close()
+
+
+def choose_amp(
+    config: Config, net: nn.Module, loss: Loss, facts: ModelFacts, index: Index, device: torch.device
+) -> torch.dtype | None:
+    """Return the type of mixed precision, None for float32.
+
+    On a CPU networks other than the project's get bfloat16 only where it is asked for: torch's gradients may be wrong
+    there, see `nets.unet3d.Convolution`.
+    """
+    if not getattr(net, "right_in_cpu_bfloat16", False) and device.type == "cpu":
+        if config.train.amp == "bf16":
+            name = config.net.name
+            log.warning("train.amp=bf16: on a CPU gradients of %s may be wrong where an axis has 2 voxels", name)
+        return amp_dtype(config.train.amp, device)
+    first = make_batch(index, config.sample, config.augment, facts.intensity, config.seed, 1)
+    return amp_dtype(config.train.amp, device, Trial(net, loss, first, device))
 
 
 def stream(

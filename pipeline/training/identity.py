@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.config.config import Config
 from pipeline.errors import UserError
-from pipeline.files import hash_json, read_json, write_json
+from pipeline.files import hash_json, read_json, remove_leftovers, write_json
 from pipeline.labels import Labels
 from pipeline.log import log
 from pipeline.store.reader import PreparedCase
@@ -49,6 +49,8 @@ def claim(folder: Path, keys: dict[str, Any], *, resume: bool, restart: bool) ->
     A run that ended before its first state and model left nothing to protect: any config may claim its folder.
     Raises UserError with the keys that differ where the folder holds a run of another config.
     """
+    for place in (folder, folder / "state"):
+        remove_leftovers(place)
     record = folder / "run.json"
     if restart and folder.exists():
         aside = folder.with_name(f"{folder.name}-before-{time.strftime('%Y%m%d-%H%M%S')}")

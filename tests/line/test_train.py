@@ -274,3 +274,16 @@ def test_a_monai_network_trains_with_checkpointing(configure: Configure) -> None
     assert train.run(config).done == ("fold0",)
     losses = [float(row["loss"]) for row in rows_of(config.work) if row["loss"]]
     assert all(math.isfinite(loss) for loss in losses)
+
+
+def test_on_a_cpu_a_foreign_network_gets_bfloat16_only_where_asked_and_with_a_warning(
+    configure: Configure, caplog: pytest.LogCaptureFixture
+) -> None:
+    net = "net={name: monai.UNet, options: {channels: [4, 8], strides: [2]}}"
+    for amp, kind in (("auto", "float32"), ("bf16", "bfloat16")):
+        caplog.clear()
+        with caplog.at_level("INFO", logger="hounsfield"):
+            config = configure(net, f"train.amp={amp}", "train.steps=3", "train.device=cpu", "train.restart=true")
+            train.run(config)
+        assert f"forward pass in {'torch.' * (amp == 'bf16')}{kind}" in caplog.text
+        assert ("gradients of monai.UNet may be wrong" in caplog.text) == (amp == "bf16")

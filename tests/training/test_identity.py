@@ -1,11 +1,13 @@
 """A run belongs to one config."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.files import read_json, write_json
+from pipeline.files import read_json, temporary_sibling, write_json
 from pipeline.training.identity import claim
 
 KEYS = {"train.lr": 0.1, "sample.batch": 2}
@@ -48,3 +50,16 @@ def test_an_unfinished_run_is_not_joined_where_resume_is_off(tmp_path: Path) -> 
     (tmp_path / "fold0" / "model").mkdir()
     with pytest.raises(UserError, match=r"train\.resume is false"):
         claim(tmp_path / "fold0", KEYS, resume=False, restart=False)
+
+
+def test_what_a_killed_process_left_half_written_goes_when_the_run_goes_on(tmp_path: Path) -> None:
+    folder = tmp_path / "fold0"
+    claim(folder, KEYS, resume=True, restart=False)
+    code = "from pathlib import Path; from pipeline.files import temporary_sibling as t; print(t(Path('step-1')))"
+    name = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    (folder / "state" / name).mkdir(parents=True)
+    mine = temporary_sibling(folder / "model")
+    mine.mkdir()
+    claim(folder, KEYS, resume=True, restart=False)
+    assert not (folder / "state" / name).exists()
+    assert mine.exists()  # this process is alive, and may still be at it
