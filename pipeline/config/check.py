@@ -4,6 +4,7 @@ import difflib
 import re
 
 from pipeline.config.config import Config
+from pipeline.config.infer import InferSection
 from pipeline.config.labels import LabelsSection
 from pipeline.errors import UserError
 from pipeline.labels import Labels
@@ -55,7 +56,14 @@ def check_labels(config: Config, labels: Labels) -> None:
         )
     _check_class_weights(config, labels)
     if "x" in config.augment.mirror:
-        _check_mirror(labels)
+        _check_mirror(labels, "augment.mirror")
+
+
+def check_inference(infer: InferSection, labels: Labels) -> None:
+    """Raise UserError where the way to apply a model contradicts the classes of that model."""
+    labels.indices_of(infer.keep_largest, "infer.keep_largest")
+    if "x" in infer.mirror:
+        _check_mirror(labels, "infer.mirror")
 
 
 def _check_class_weights(config: Config, labels: Labels) -> None:
@@ -71,7 +79,7 @@ def _check_class_weights(config: Config, labels: Labels) -> None:
             )
 
 
-def _check_mirror(labels: Labels) -> None:
+def _check_mirror(labels: Labels, key: str) -> None:
     """Mirroring on x turns a left organ into a right one: every class with a side needs its partner."""
     paired = {name for pair in labels.swap for name in pair}
     alone = [name for name in labels.names if names_side(name) and name not in paired]
@@ -80,8 +88,8 @@ def _check_mirror(labels: Labels) -> None:
         pairs = [f"[{one}, {other}]" for one, other in [*labels.swap, *sorted(guessed)]]
         example = f"`swap: [{', '.join(pairs)}]`" if guessed else "`swap: [[left class, right class]]`"
         raise UserError(
-            f"augment.mirror: x exchanges left and right, and {', '.join(alone)} has no partner in labels.swap; add "
-            f"the pairs, such as {example}, or leave x out of augment.mirror."
+            f"{key}: x exchanges left and right, and {', '.join(alone)} has no partner in labels.swap; add "
+            f"the pairs, such as {example}, or leave x out of {key}."
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pipeline.config.check import check_inference
 from pipeline.config.config import Config
 from pipeline.config.infer import InferSection
 from pipeline.dataset.layouts import case_name, nifti_files
@@ -36,6 +37,7 @@ def run(config: Config) -> Outcome:
     device = choose(chosen.device)
     torch.set_num_threads(available_cores())
     model = Model.load(folder, device, allow=config.net.name)
+    check_inference(chosen, model.facts.labels)
     images = find_images(config)
     model_hash = hash_of(folder)
     units = [unit_of(name, path, work.predict, model_hash, chosen) for name, path in images.items()]

@@ -11,7 +11,7 @@ import torch
 import yaml
 from torch import nn
 
-from pipeline.config.check import check_labels
+from pipeline.config.check import check_inference, check_labels
 from pipeline.config.config import Config
 from pipeline.config.train import TrainSection
 from pipeline.dataset.folds import fold_of
@@ -63,6 +63,7 @@ def run(config: Config) -> Outcome:
     set_up_torch(config.train, device)
     labels, cases = split(config)
     check_labels(config, labels)
+    check_inference(config.infer, labels)
     head = Head(config.head.kind, labels, config.head.threshold)
     index = build_index(cases.training, head, config.augment.mirror)
     with memory_told(TOO_LARGE):

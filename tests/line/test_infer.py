@@ -138,6 +138,7 @@ def test_a_model_folder_that_cannot_be_used_says_why(configure: Configure, model
         ("infer.input=/nowhere/at/all", "neither a file nor a folder"),
         ("infer.model=/nowhere/at/all", "no such model folder"),
         ("infer.device=cpu:zero", "expected auto, cpu, cuda"),
+        ("infer.keep_largest=[Jaw]", r"infer\.keep_largest: Jaw is no class"),
     ],
 )
 def test_what_is_not_there_gets_its_sentence(configure: Configure, model: Path, override: str, words: str) -> None:
@@ -152,3 +153,12 @@ def test_predictions_do_not_overwrite_the_cts_they_are_made_of(configure: Config
     for folder in (config.work / "predict", link):
         with pytest.raises(UserError, match="where predictions are written"):
             infer.run(configure(f"infer.model={model}", f"infer.input={folder}"))
+
+
+def test_mirror_images_of_a_model_that_knows_no_swap_are_refused(configure: Configure, model: Path) -> None:
+    description = read_json(model / "model.json")
+    description["facts"]["labels"]["swap"] = []
+    (model / "model.json").write_text(json.dumps(description))
+    with pytest.raises(UserError, match=r"infer\.mirror: x exchanges left and right.*RightParotid"):
+        infer.run(configure(f"infer.model={model}", "infer.mirror=[x]"))
+    assert infer.run(configure(f"infer.model={model}", "infer.mirror=[y]", "infer.shard=1/2")).done == (TEST[0],)
