@@ -106,7 +106,14 @@ class Outcome:
 
 
 def run_units(
-    stage: Path, units: Sequence[Unit], make: Make, *, workers: int, shard: str = "1/1", what: str = ""
+    stage: Path,
+    units: Sequence[Unit],
+    make: Make,
+    *,
+    workers: int,
+    shard: str = "1/1",
+    what: str = "",
+    gathered: Callable[[], None] | None = None,
 ) -> Outcome:
     """Make the units of a shard that do not stand already, and return what became of each.
 
@@ -116,6 +123,7 @@ def run_units(
     workers: spawned processes, one unit at a time each; 0 makes the units in this process.
     shard: "i/n" makes units i, i + n, i + 2n, ... (from 1).
     what: the word that progress is shown under; by default the name of the stage's folder.
+    gathered: called once all `units` stand, just before `done.json` is written: for what is made of all of them.
 
     A unit whose `make` raises fails with a sentence and an `error.json`, and the others go on; so does a unit whose
     process dies. Raises Interrupted on SIGINT, after the processes were ended and their temporary files removed.
@@ -143,6 +151,8 @@ def run_units(
         raise Interrupted from error
     # Only written here, never removed: another shard may have finished the stage a moment ago.
     if gather(stage, units) is not None:
+        if gathered is not None:
+            gathered()
         write_json(stage / "done.json", {"units": [unit.name for unit in units]})
     ended = [(unit.name, failures[unit.name]) for unit in waiting]  # in the order of units, not of finishing
     done = tuple(name for name, why in ended if why is None)

@@ -327,3 +327,15 @@ def test_quotas_of_both_versions_of_cgroups_are_read(tmp_path: Path, files: dict
     membership = tmp_path / "membership"
     membership.write_text("0::/job\n")
     assert _cgroup_cores(tmp_path, membership) == cores
+
+
+def test_what_is_made_of_all_units_is_made_before_the_stage_is_marked_as_done(tmp_path: Path) -> None:
+    marks: list[bool] = []
+    units = units_of(tmp_path, *"ab")
+    for shard in ("1/2", "2/2"):
+        run_units(
+            tmp_path, units, make, workers=0, shard=shard,
+            gathered=lambda: marks.append((tmp_path / "done.json").exists()),
+        )  # fmt: skip
+    assert marks == [False]
+    assert (tmp_path / "done.json").exists()

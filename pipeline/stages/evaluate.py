@@ -1,6 +1,6 @@
 """Score predictions against the truth, and say what the scores are together."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -49,15 +49,20 @@ def run(config: Config) -> Outcome:
     tolerance_mm = config.evaluate.tolerance_mm
     units = [_unit(name, pair, folder, labels, tolerance_mm) for name, pair in pairs.items()]
     make = partial(_score_unit, pairs=pairs, labels=labels, tolerance_mm=tolerance_mm)
-    workers = config.evaluate.workers
-    outcome = run_units(folder, units, make, workers=available_cores() if workers == "auto" else workers)
-    scores: list[Score] = []
-    for unit in units:
-        if unit.name in outcome.failed:
-            scores += _score_as_missed(unit.name, pairs[unit.name], labels)
-        else:
-            scores += [Score.from_json(score) for score in read_json(unit.output)["scores"]]
-    _report(folder, scores, tuple(outcome.failed), tolerance_mm)
+    workers = available_cores() if config.evaluate.workers == "auto" else config.evaluate.workers
+
+    def report(failed: Collection[str] = ()) -> None:
+        scores: list[Score] = []
+        for unit in units:
+            if unit.name in failed:
+                scores += _score_as_missed(unit.name, pairs[unit.name], labels)
+            else:
+                scores += [Score.from_json(score) for score in read_json(unit.output)["scores"]]
+        _report(folder, scores, tuple(failed), tolerance_mm)
+
+    outcome = run_units(folder, units, make, workers=workers, gathered=report)
+    if outcome.failed:
+        report(outcome.failed)
     return outcome
 
 
