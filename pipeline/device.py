@@ -1,8 +1,6 @@
 """What this machine can do: which device, which numeric type, which memory layout, how much memory was used."""
 
 import re
-import resource
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import inf
@@ -11,6 +9,7 @@ from typing import Any
 import torch
 
 from pipeline.errors import UserError
+from pipeline.work import peak_memory_bytes as process_peak_bytes
 
 FIRST_NATIVE_BF16 = (8, 0)  # CUDA compute capability of Ampere
 TRIALS = 4
@@ -93,8 +92,7 @@ def peak_memory_bytes(device: torch.device) -> int:
     """Return the most memory used so far: of torch's tensors on CUDA, of the whole process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return process_peak_bytes()
 
 
 def circumstances(device: torch.device) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import cc3d
 import numpy as np
+from scipy import ndimage
 
 
 def keep_largest(encoded: np.ndarray, classes: Sequence[int]) -> None:
@@ -12,8 +13,12 @@ def keep_largest(encoded: np.ndarray, classes: Sequence[int]) -> None:
     encoded: class indices (x, y, z), uint8. classes: the indices that this is done to; they need not occur.
     Of equally large objects the one that comes first in memory is kept.
     """
+    boxes = dict(enumerate(ndimage.find_objects(encoded), 1))
     for index in classes:
-        objects = cc3d.connected_components(encoded == index, connectivity=26)
+        box = boxes.get(index)
+        if box is None:
+            continue
+        inside = encoded[box]
+        objects = cc3d.connected_components(inside == index, connectivity=26)
         sizes = np.bincount(objects.ravel())[1:]
-        if len(sizes) > 1:
-            encoded[(objects != 0) & (objects != 1 + int(np.argmax(sizes)))] = 0
+        inside[(objects != 0) & (objects != 1 + int(np.argmax(sizes)))] = 0

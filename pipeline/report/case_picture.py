@@ -13,6 +13,7 @@ from pipeline.files import replacing
 from pipeline.labels import IGNORE
 from pipeline.report.figures import as_seen, colour_of
 from pipeline.volume.body import body_box
+from pipeline.volume.grid import box_of
 from pipeline.volume.volume import Volume
 
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}  # and the axis that each looks along
@@ -36,7 +37,7 @@ def draw_case(
     """
     figure = Figure(figsize=(12, 4.6), layout="constrained", facecolor="black")
     FigureCanvasAgg(figure)
-    body = tuple(slice(first, first + size) for first, size in zip(*body_box(image.voxels), strict=True))
+    body = box_of(*body_box(image.voxels))
     voxels = image.voxels[body]
     truth, prediction = (np.where(labels == IGNORE, 0, labels)[body] for labels in (truth, prediction))
     for axes, plane in zip(figure.subplots(1, 3), ("axial", "coronal", "sagittal"), strict=True):

@@ -19,7 +19,7 @@ from pipeline.store.catalogue import Catalogue
 from pipeline.store.layout import FORMAT, case_folder
 from pipeline.store.reader import PreparedCase
 from pipeline.store.writer import write_case
-from pipeline.volume.grid import Float3, Int3
+from pipeline.volume.grid import Float3, Int3, box_of
 from pipeline.volume.resample import resample_labels, to_training_grid
 from pipeline.work import Outcome, Unit, available_cores, run_units
 
@@ -87,7 +87,7 @@ def prepare_case(unit: Unit, temporary: Path, *, cases: Mapping[str, Case], labe
     sources = {role: stamp(path) for role, path in files_of(case).items() if path.exists()}
     image, label = load_pair(case, labels)
     prepared, start, shape = to_training_grid(image, spacing_mm)
-    body = cut(label.voxels, start, shape)
+    body = np.ascontiguousarray(label.voxels[box_of(start, shape)])
     lost = count_foreground(label.voxels) - count_foreground(body)
     if lost:
         log.warning("%s: %d labelled voxels lie in the air around the body and were cut off", case.name, lost)
@@ -100,12 +100,6 @@ def prepare_case(unit: Unit, temporary: Path, *, cases: Mapping[str, Case], labe
         put_back=put_back,
         sources={role: source | {"sha256": hash_file(Path(source["path"]))} for role, source in sources.items()},
     )
-
-
-def cut(voxels: np.ndarray, start: Int3, shape: Int3) -> np.ndarray:
-    """Return a contiguous copy of a box that lies inside."""
-    x, y, z = (slice(first, first + size) for first, size in zip(start, shape, strict=True))
-    return np.ascontiguousarray(voxels[x, y, z])
 
 
 def report(cases: Sequence[PreparedCase], labels: Labels, store: Path) -> None:
