@@ -1,29 +1,25 @@
 """The work folder, and its units: each made under a temporary name, renamed, recorded, and skipped when it stands."""
 
 import importlib.metadata
-import multiprocessing
-import os
 import platform
-import resource
-import signal
 import sys
 import time
 import traceback
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection, wait
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from pipeline import __version__
 from pipeline.errors import ExitCode, Interrupted, UserError, explain
 from pipeline.files import publish, read_json, remove, remove_leftovers, temporary_sibling, write_json
-from pipeline.log import keep, log, progress
+from pipeline.log import log, progress
+from pipeline.processes import Failure, available_cores, each, peak_memory_bytes
 
-DIED = "perhaps memory ran out: run the same command again with prepare.workers=1 or evaluate.workers=1"
+__all__ = ["available_cores", "peak_memory_bytes"]
+
 RECORDED_LIBRARIES = ("numpy", "scipy", "nibabel", "torch", "monai")
 
 
@@ -72,15 +68,14 @@ class Unit:
     output: Path
 
 
-class Failure(NamedTuple):
-    """Why a unit failed: a sentence, and whether the machine (disk, memory, a dead process) was the reason."""
+class Task(NamedTuple):
+    """A unit, and the temporary name under which it is made."""
 
-    sentence: str
-    by_machine: bool
+    unit: Unit
+    temporary: Path
 
 
 Make = Callable[[Unit, Path], dict[str, Any] | None]
-Made = Generator[tuple[Unit, Failure | None], None, None]
 
 
 @dataclass(frozen=True)
@@ -138,17 +133,7 @@ def run_units(
     waiting = [unit for unit in mine if unit.name not in standing]
     if gather(stage, units) is None:
         remove(stage / "done.json")
-    made = _in_processes(stage, waiting, make, workers) if workers else _in_this_process(stage, waiting, make)
-    failures: dict[str, Failure | None] = {}
-    try:
-        with closing(made), progress(len(waiting), what or stage.name) as advance:
-            for unit, why in made:
-                failures[unit.name] = why
-                if why is not None:
-                    log.error("%s: %s", unit.name, why.sentence)
-                advance(unit.name)
-    except KeyboardInterrupt as error:
-        raise Interrupted from error
+    failures = _make_all(stage, [Task(unit, temporary_sibling(unit.output)) for unit in waiting], make, workers, what)
     # Only written here, never removed: another shard may have finished the stage a moment ago.
     if gather(stage, units) is not None:
         if gathered is not None:
@@ -158,6 +143,29 @@ def run_units(
     done = tuple(name for name, why in ended if why is None)
     failed = {name: why.sentence for name, why in ended if why is not None}
     return Outcome(done, skipped, failed, frozenset(name for name, why in ended if why and why.by_machine))
+
+
+def _make_all(stage: Path, tasks: Sequence[Task], make: Make, workers: int, what: str) -> dict[str, Failure | None]:
+    """Make units and return why each failed, or None, by name; raises Interrupted once what had begun is removed."""
+    failures: dict[str, Failure | None] = {}
+    made = each(partial(_attempt, stage, make), tasks, workers=workers)
+    try:
+        with closing(made), progress(len(tasks), what or stage.name) as advance:
+            for task, why in made:
+                if why is not None and why.died:
+                    _write_failure(_error_path(stage, task.unit), task.unit, why.sentence)
+                    remove(task.temporary)
+                if why is not None:
+                    log.error("%s: %s", task.unit.name, why.sentence)
+                failures[task.unit.name] = why
+                advance(task.unit.name)
+    except KeyboardInterrupt as error:
+        raise Interrupted from error
+    finally:
+        for task in tasks:
+            if task.unit.name not in failures:
+                remove(task.temporary)
+    return failures
 
 
 def gather(stage: Path, units: Sequence[Unit]) -> list[dict[str, Any]] | None:
@@ -195,8 +203,9 @@ def _sizes(output: Path) -> dict[str, int]:
     return {str(path.relative_to(output.parent)): path.stat().st_size for path in files}
 
 
-def _attempt(stage: Path, unit: Unit, temporary: Path, make: Make) -> Failure | None:
+def _attempt(stage: Path, make: Make, task: Task) -> Failure | None:
     """Make one unit and write its record; return None, or why it failed."""
+    unit, temporary = task
     started_s = time.perf_counter()
     try:
         unit.output.parent.mkdir(parents=True, exist_ok=True)
@@ -242,157 +251,7 @@ def _write_failure(path: Path, unit: Unit, sentence: str, trace: str = "") -> No
         write_json(path, {"name": unit.name, "key": unit.key, "error": sentence, "traceback": trace})
 
 
-def _in_this_process(stage: Path, units: Sequence[Unit], make: Make) -> Made:
-    """Make one unit after the other; yield each with why it failed, or None."""
-    for unit in units:
-        yield unit, _attempt(stage, unit, temporary_sibling(unit.output), make)
-
-
-def _in_processes(stage: Path, units: Sequence[Unit], make: Make, workers: int) -> Made:
-    """Make units side by side, and yield each with why it failed or None as soon as it is finished.
-
-    concurrent.futures is not used: when one of its processes dies, it ends all of them and does not say whose unit
-    was to blame. Here a death fails the unit that the process had in hand, and a new process takes its place.
-    """
-    waiting = deque(units)
-    workers = min(workers, max(1, len(units)))
-    threads = max(1, available_cores() // workers)
-    busy: dict[Any, _Worker] = {}  # by the connection that each answers on
-    try:
-        while waiting or busy:
-            while waiting and len(busy) < workers:
-                worker = _Worker(stage, make, threads)
-                busy[worker.connection] = worker
-                worker.give(waiting.popleft())
-            for ready in wait(list(busy)):
-                worker = busy[ready]
-                unit, why = worker.finish()
-                if worker.process.is_alive() and waiting:
-                    worker.give(waiting.popleft())
-                else:
-                    del busy[ready]
-                    worker.stop()
-                yield unit, why
-    finally:
-        for worker in busy.values():
-            worker.stop()
-
-
-class _Worker:
-    """A spawned process that makes one unit at a time."""
-
-    def __init__(self, stage: Path, make: Make, threads: int) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.stage = stage
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs,), daemon=True)
-        with _spawning(threads):
-            self.process.start()
-        theirs.close()  # the end of the process then shows as the end of the pipe
-        self._send((stage, make))
-
-    def give(self, unit: Unit) -> None:
-        """Hand over the next unit."""
-        self.unit = unit
-        self.temporary = temporary_sibling(unit.output)
-        self._send((unit, self.temporary))
-
-    def _send(self, message: tuple[Any, ...]) -> None:
-        with suppress(BrokenPipeError):  # the process is dead: `finish` finds out
-            self.connection.send(message)
-
-    def finish(self) -> tuple[Unit, Failure | None]:
-        """Wait for the unit in hand; return it with why it failed, or None."""
-        try:
-            why, messages = self.connection.recv()
-        except (EOFError, OSError):
-            self.process.join()
-            code = self.process.exitcode or 0
-            ending = f"was killed by signal {-code}; {DIED}" if code < 0 else f"ended with code {code}; see above"
-            why, messages = Failure(f"its worker process {ending}", by_machine=True), []
-            _write_failure(_error_path(self.stage, self.unit), self.unit, why.sentence)
-            remove(self.temporary)
-        for level, message in messages:
-            log.log(level, message)
-        return self.unit, why
-
-    def stop(self) -> None:
-        """End the process at once, and remove what it had begun to write."""
-        self.process.kill()
-        self.process.join()
-        self.connection.close()
-        remove(self.temporary)
-
-
-@contextmanager
-def _spawning(threads: int) -> Iterator[None]:
-    """Start processes that numeric libraries give `threads` threads each, and that leave signals to their parent.
-
-    A terminal or a job scheduler signals the whole process group, while only the parent knows what to do about it:
-    the processes inherit a mask that blocks SIGINT and SIGTERM from their first instruction on.
-    """
-    resource_tracker.ensure_running()  # started later, it would lift the mask
-    given = os.environ.get("OMP_NUM_THREADS")
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # read when NumPy is loaded: too late to set it in there
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        if given is None:
-            del os.environ["OMP_NUM_THREADS"]
-
-
-def _serve(connection: Connection) -> None:
-    """Make the units that arrive until the pipe closes; runs in a worker process."""
-    kept = keep()
-    with suppress(EOFError, BrokenPipeError):
-        stage, make = connection.recv()
-        while True:
-            unit, temporary = connection.recv()
-            why = _attempt(stage, unit, temporary, make)
-            connection.send((why, kept.take()))
-
-
-def peak_memory_bytes() -> int:
-    """Return the most memory that this process has held so far, in bytes.
-
-    On Linux from /proc: getrusage would report the peak of the parent in a spawned process with a smaller one.
-    """
-    with suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
 def versions() -> dict[str, str]:
     """Return the versions of Python, of this package and of the libraries that this process has loaded."""
     loaded = {name: importlib.metadata.version(name) for name in RECORDED_LIBRARIES if name in sys.modules}
     return {"python": platform.python_version(), "hounsfield": __version__, **loaded}
-
-
-def available_cores() -> int:
-    """Return how many CPU cores this process may use: affinity, cgroup quota and Slurm's grant; at least 1."""
-    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
-    limits = [len(affinity(0)) if affinity else os.cpu_count() or 1]
-    granted = os.environ.get("SLURM_CPUS_PER_TASK", "")
-    if granted.isdecimal():
-        limits.append(int(granted))
-    return max(1, min(limits + _cgroup_cores(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"))))
-
-
-def _cgroup_cores(mounted: Path, membership: Path) -> list[int]:
-    """Return the CPU quotas, in whole cores, of the cgroups (version 2, else 1) that a process belongs to."""
-    quotas: list[tuple[str, str]] = []
-    with suppress(OSError):
-        group = next((line[3:] for line in membership.read_text().splitlines() if line.startswith("0::")), "/")
-        for folder in (Path(group), *Path(group).parents):
-            with suppress(OSError, ValueError):
-                quota, period = (mounted / folder.relative_to("/") / "cpu.max").read_text().split()
-                quotas.append((quota, period))
-    with suppress(OSError):
-        version1 = mounted / "cpu"
-        quotas.append(((version1 / "cpu.cfs_quota_us").read_text(), (version1 / "cpu.cfs_period_us").read_text()))
-    return [int(quota) // int(period) for quota, period in quotas if quota.strip().isdecimal()]

@@ -16,7 +16,7 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT /
 
 # A room imports rooms above it, never below.
 ROOMS = (
-    "errors", "log", "files", "labels", "config", "work", "volume", "dataset", "metrics", "store", "report",
+    "errors", "log", "files", "labels", "config", "processes", "work", "volume", "dataset", "metrics", "store", "report",
     "device", "head", "losses", "nets", "model", "inference", "sampling", "monitor", "training", "export",
     "stages", "cli",
 )  # fmt: skip

@@ -12,14 +12,12 @@ import pytest
 from pipeline.errors import ExitCode, Interrupted, UserError
 from pipeline.files import read_json, temporary_sibling
 from pipeline.log import log, start, stop
+from pipeline.processes import available_cores
 from pipeline.work import (
     Outcome,
     Unit,
     WorkFolder,
-    _cgroup_cores,
-    available_cores,
     gather,
-    peak_memory_bytes,
     run_units,
     versions,
 )
@@ -292,41 +290,8 @@ def test_what_a_process_logs_is_shown_by_its_parent(tmp_path: Path, caplog: pyte
     ]
 
 
-def test_peak_memory_grows_with_what_is_held() -> None:
-    before = peak_memory_bytes()
-    held = bytearray(before + 50_000_000)
-    assert peak_memory_bytes() >= len(held) > before
-
-
 def test_versions_name_what_is_loaded() -> None:
     assert {"python", "hounsfield"} <= versions().keys()
-
-
-def test_cores_are_those_granted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "1")
-    assert available_cores() == 1
-    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "100000")
-    assert 1 <= available_cores() <= len(os.sched_getaffinity(0))
-
-
-@pytest.mark.parametrize(
-    ("files", "cores"),
-    [
-        ({"job/cpu.max": "250000 100000"}, [2]),
-        ({"job/cpu.max": "max 100000", "cpu.max": "400000 100000"}, [4]),
-        ({"job/cpu.max": "50000 100000"}, [0]),
-        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, [3]),
-        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, []),
-        ({}, []),
-    ],
-)
-def test_quotas_of_both_versions_of_cgroups_are_read(tmp_path: Path, files: dict[str, str], cores: list[int]) -> None:
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
-    membership = tmp_path / "membership"
-    membership.write_text("0::/job\n")
-    assert _cgroup_cores(tmp_path, membership) == cores
 
 
 def test_what_is_made_of_all_units_is_made_before_the_stage_is_marked_as_done(tmp_path: Path) -> None:

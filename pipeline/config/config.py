@@ -13,9 +13,11 @@ from pipeline.config.intensity import IntensitySection
 from pipeline.config.labels import LabelsSection
 from pipeline.config.loss import LossSection
 from pipeline.config.net import NetSection
+from pipeline.config.plan import PlanSection
 from pipeline.config.prepare import PrepareSection
 from pipeline.config.sample import SampleSection
 from pipeline.config.section import Location, Section
+from pipeline.config.store import StoreSection
 from pipeline.config.train import TrainSection
 
 
@@ -25,7 +27,9 @@ class Config(Section):
     seed: int = Field(0, ge=0, lt=2**32, description="what every random choice starts from")
     labels: LabelsSection | None = Field(None, description="default: those in dataset.json of data.source")
     data: DataSection = DataSection()
+    plan: PlanSection = PlanSection()
     prepare: PrepareSection = PrepareSection()
+    store: StoreSection = StoreSection()
     intensity: IntensitySection = IntensitySection()
     sample: SampleSection = SampleSection()
     augment: AugmentSection = AugmentSection()

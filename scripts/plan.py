@@ -1,0 +1,9 @@
+# Propose a config for a data set.
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from pipeline.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main("plan"))
