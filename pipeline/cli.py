@@ -23,11 +23,15 @@ if TYPE_CHECKING:
     from pipeline.work import Outcome
 
 STAGES = {
+    "plan": "measure a data set and propose a config for it",
     "prepare": "bring every case to the training grid",
     "train": "train a network on the prepared cases",
     "infer": "segment CTs with a trained network",
     "evaluate": "score predictions against labels",
+    "doctor": "say what is wrong, and how to mend it",
 }
+TOPICS = {"doctor": {"data": "read every case once and list what is wrong with it"}}
+FLAGS = {"doctor": {"--verify": "also compare the prepared cases with their hashes"}}
 OPTIONS = """  --help          show this and every key
   --print-config  show the whole config that would run, as YAML
   --version       show the version"""
@@ -65,8 +69,9 @@ def main(stage: str, argv: list[str] | None = None) -> int:
         print(f"hounsfield {__version__}")
         return ExitCode.DONE
     try:
-        config = _config(stage, words)
-        return ExitCode.DONE if config is None else _run(stage, config, words)
+        _check_topic(stage, words)
+        config, options = _config(stage, words), _options(stage, words)
+        return ExitCode.DONE if config is None else _run(stage, config, options, words)
     except (KeyboardInterrupt, Interrupted):
         print("interrupted; run the same command again to continue", file=sys.stderr)
         return ExitCode.INTERRUPTED
@@ -79,26 +84,54 @@ def main(stage: str, argv: list[str] | None = None) -> int:
     return ExitCode.USER_ERROR
 
 
+def _check_topic(stage: str, words: list[str]) -> None:
+    """Raise UserError where a look that has topics is not told which."""
+    topics = TOPICS.get(stage, {})
+    if topics and words[:1] not in [[topic] for topic in topics] and not {"--help", "-h"} & set(words):
+        found = f"{words[0]!r}" if words else "nothing"
+        call = f"python scripts/{stage}.py {next(iter(topics))} CONFIG.yaml"
+        raise UserError(f"{stage}: found {found}, expected a topic first ({', '.join(topics)}), as in: {call}")
+
+
 def _config(stage: str, words: list[str]) -> "Config | None":
     """Return the config to run with, or None where an option asked for something to be shown instead."""
     from pipeline.config.keys import help_text
     from pipeline.config.load import dump, load
 
     if "--help" in words or "-h" in words:
-        print(f"usage: python scripts/{stage}.py [CONFIG.yaml] [key=value ...]\n\n{STAGES[stage]}\n\n{OPTIONS}\n")
-        print(f"key: what it is; what it may be [default]\n\n{help_text()}")
+        print(f"{_usage(stage)}\n\nkey: what it is; what it may be [default]\n\n{help_text()}")
         return None
-    unknown = [word for word in words if word.startswith("-") and word != "--print-config"]
+    flags = ["--print-config", *FLAGS.get(stage, {})]
+    unknown = [word for word in words if word.startswith("-") and word not in flags]
     if unknown:
-        raise UserError(f"{unknown[0]}: unknown option; expected key=value, --help, --print-config or --version.")
-    config = load([word for word in words if word != "--print-config"])
+        known = ", ".join(["--help", *flags])
+        raise UserError(f"{unknown[0]}: unknown option; expected key=value, {known} or --version.")
+    settings = [word for word in words if word not in flags]
+    config = load(settings[1:] if stage in TOPICS else settings)
     if "--print-config" in words:
         print(dump(config), end="")
         return None
     return config
 
 
-def _run(stage: str, config: "Config", words: list[str]) -> int:
+def _options(stage: str, words: list[str]) -> dict[str, str | bool]:
+    """Return what a look is told beside the config: its topic, and whether each of its flags is there."""
+    options: dict[str, str | bool] = {flag.removeprefix("--"): flag in words for flag in FLAGS.get(stage, {})}
+    return {"topic": words[0], **options} if stage in TOPICS else options
+
+
+def _usage(stage: str) -> str:
+    """Return how a stage is called, and its options."""
+    topics = TOPICS.get(stage, {})
+    call = " ".join([f"python scripts/{stage}.py", *(["TOPIC"] if topics else []), "[CONFIG.yaml] [key=value ...]"])
+    listed = [f"  {flag:<15} {about}" for flag, about in FLAGS.get(stage, {}).items()]
+    parts = [f"usage: {call}", STAGES[stage], "\n".join([OPTIONS, *listed])]
+    if topics:
+        parts.insert(2, "topics:\n" + "\n".join(f"  {topic:<15} {about}" for topic, about in topics.items()))
+    return "\n\n".join(parts)
+
+
+def _run(stage: str, config: "Config", options: dict[str, str | bool], words: list[str]) -> int:
     """Run a stage with its log open; return the exit code.
 
     Raises UserError, also for what the machine refuses; Interrupted or KeyboardInterrupt; and ModuleNotFoundError for
@@ -112,7 +145,9 @@ def _run(stage: str, config: "Config", words: list[str]) -> int:
         log.start(file)
         log.log.debug("command: %s %s", stage, shlex.join(words))
         with _terminable():
-            outcome: Outcome = importlib.import_module(f"pipeline.stages.{stage}").run(config)
+            outcome: Outcome | ExitCode = importlib.import_module(f"pipeline.stages.{stage}").run(config, **options)
+        if isinstance(outcome, ExitCode):
+            return outcome
         _report(stage, outcome, config.data.exclude)
         return outcome.exit_code
     except Exception as error:

@@ -66,11 +66,34 @@ def test_nothing_heavy_is_imported_before_a_stage_runs(words: list[str]) -> None
 
 @pytest.mark.parametrize("stage", cli.STAGES)
 def test_scripts_work_from_any_folder(stage: str, tmp_path: Path) -> None:
-    command = [sys.executable, ROOT / "scripts" / f"{stage}.py", ROOT / "configs" / "head_neck.yaml", "--print-config"]
+    topic = list(cli.TOPICS.get(stage, {}))[:1]
+    words = [*topic, ROOT / "configs" / "head_neck.yaml", "--print-config"]
+    command = [sys.executable, ROOT / "scripts" / f"{stage}.py", *words]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     (tmp_path / "printed.yaml").write_text(done.stdout)
     assert load([str(tmp_path / "printed.yaml")]) == load([str(ROOT / "configs" / "head_neck.yaml")])
     assert [path.name for path in tmp_path.iterdir()] == ["printed.yaml"]
+
+
+def test_help_of_a_look_names_its_topics_and_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main("doctor", ["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("usage: python scripts/doctor.py TOPIC [CONFIG.yaml] [key=value ...]")
+    assert "data            read every case once" in shown and "--verify" in shown
+
+
+@pytest.mark.parametrize(("words", "found"), [([], "nothing"), (["dta", "seed=1"], "'dta'"), (["seed=1"], "'seed=1'")])
+def test_a_look_without_its_topic_says_which_there_are(
+    words: list[str], found: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main("doctor", words) == 2
+    assert f"doctor: found {found}, expected a topic first (data), as in: " in capsys.readouterr().err
+
+
+def test_a_flag_of_another_command_is_unknown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main("train", ["--verify"]) == 2
+    expected = "--verify: unknown option; expected key=value, --help, --print-config or --version."
+    assert expected in capsys.readouterr().err
 
 
 def test_help_names_usage_options_and_keys(capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,7 +130,7 @@ def test_a_wrong_command_ends_with_2_and_touches_nothing(
         (["--version"], 0, f"hounsfield {__version__}", ""),
         (["--help"], 0, "prepare   bring every case", ""),
         (["evaluate", "--help"], 0, "scripts/evaluate.py", ""),
-        (["trian"], 2, "", "error: 'trian' is no stage; expected one of prepare, train"),
+        (["trian"], 2, "", "error: 'trian' is no stage; expected one of plan, prepare, train"),
         ([], 2, "", "error: no stage is named"),
     ],
 )
