@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from bench.status import status_bytes
+
 Side = Callable[[], object]
 Sides = tuple[Side, Side]  # ours, MONAI's
 Row = list[str]
@@ -60,12 +62,6 @@ def peak_of(side: Side) -> int:
     before = status_bytes("VmRSS")
     side()
     return status_bytes("VmHWM") - before
-
-
-def status_bytes(field: str) -> int:
-    """Return a field of this process's status."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
 
 
 def find(name: str) -> Callable[..., Any]:

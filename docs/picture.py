@@ -10,8 +10,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pipeline.dataset.checks import load_pair
 from pipeline.dataset.layouts import find_cases, read_labels
 from pipeline.files import read_json
+from pipeline.formats.dispatch import read_label
 from pipeline.report.case_picture import draw_case
-from pipeline.volume.nifti import read_label
 
 SOURCE = Path(__file__).resolve().parents[1] / "examples" / "head_neck"
 

@@ -1,8 +1,10 @@
 """Which structures there are, which values stand for them in the user's files, and how the two are exchanged."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 
@@ -11,6 +13,9 @@ from pipeline.errors import UserError
 IGNORE = 255  # the encoded value of a voxel that no loss and no score may look at
 MOST_CLASSES = 254
 VALUES = range(-(2**31), 2**31)  # what a label file can hold: int32
+UNKNOWN = 256  # the code, while encoding, of a value that belongs to no class
+LARGEST_TABLE = 2**16  # values apart that a table is made for; it stays in the cache
+SLAB_VOX = 2**18  # that are encoded at once; temporary arrays stay that small
 
 
 @dataclass(frozen=True)
@@ -118,28 +123,48 @@ class Labels:
 
         Raises UserError with the values that belong to no class, and how many voxels hold each.
         """
+        code_of = self._codes()
+        encoded = np.empty(raw.shape, np.uint8)
+        strange: Counter[int] = Counter()
+        values, codes = raw.reshape(-1), encoded.reshape(-1)
+        for start in range(0, raw.size, SLAB_VOX):
+            slab = values[start : start + SLAB_VOX]
+            found = code_of(slab)
+            if found.max() == UNKNOWN:
+                unknown, counts = np.unique(slab[found == UNKNOWN], return_counts=True)
+                strange.update(dict(zip(unknown.tolist(), counts.tolist(), strict=True)))
+            codes[start : start + SLAB_VOX] = found
+        if strange:
+            self._refuse(strange)
+        return encoded
+
+    def _known(self) -> dict[int, int]:
+        """Return the class index that every value in label files stands for."""
         known = dict.fromkeys(self.background, 0)
         known |= {value: index for index, given in enumerate(self.values.values(), 1) for value in given}
-        if self.ignore is not None:
-            known[self.ignore] = IGNORE
-        found, counts = np.unique(raw, return_counts=True)
-        strange = {int(v): int(n) for v, n in zip(found, counts, strict=True) if int(v) not in known}
-        if strange:
-            listed = ", ".join(f"{value} ({count} voxels)" for value, count in list(strange.items())[:8])
-            more = f" and {len(strange) - 8} more" if len(strange) > 8 else ""
-            raise UserError(
-                f"label values {listed}{more} belong to no class; labels knows {sorted(known)}. Name them under "
-                "`labels`, list them under `labels.background`, or set `labels.ignore` to a value to be left out."
-            )
-        if raw.size == 0:
-            return np.zeros(raw.shape, np.uint8)
-        low, high = int(found[0]), int(found[-1])
-        if high - low < 65536:
-            table = np.zeros(high - low + 1, np.uint8)
-            for value in found:
-                table[int(value) - low] = known[int(value)]
-            return table[raw.astype(np.int64) - low]
-        return np.array([known[int(v)] for v in found], np.uint8)[np.searchsorted(found, raw)]
+        return known if self.ignore is None else known | {self.ignore: IGNORE}
+
+    def _codes(self) -> Callable[[np.ndarray], np.ndarray]:
+        """Return a function of label values (n,) to class indices or UNKNOWN, uint16 (n,)."""
+        known = self._known()
+        values = np.array(sorted(known))
+        codes = np.array([known[value] for value in values.tolist()], np.uint16)
+        if values[-1] - values[0] > LARGEST_TABLE:
+            return partial(_search, values, codes)
+        # One more on each side: that is what values outside are clipped to.
+        table = np.full(values[-1] - values[0] + 3, UNKNOWN, np.uint16)
+        first = values[0] - 1
+        table[values - first] = codes
+        return lambda given: table.take(given.astype(np.int64) - first, mode="clip")
+
+    def _refuse(self, strange: Counter[int]) -> NoReturn:
+        """Raise UserError with values that belong to no class, and how many voxels hold each."""
+        listed = ", ".join(f"{value} ({strange[value]} voxels)" for value in sorted(strange)[:8])
+        more = f" and {len(strange) - 8} more" if len(strange) > 8 else ""
+        raise UserError(
+            f"label values {listed}{more} belong to no class; labels knows {sorted(self._known())}. Name them under "
+            "`labels`, list them under `labels.background`, or set `labels.ignore` to a value to be left out."
+        )
 
     def restore(self, encoded: np.ndarray) -> np.ndarray:
         """Map class indices back to the user's values: uint8 -> the smallest integer type that holds them all.
@@ -160,3 +185,9 @@ class Labels:
 def as_tuple(given: int | tuple[int, ...] | list[int]) -> tuple[int, ...]:
     """Return one value or several as a tuple."""
     return (given,) if isinstance(given, int) else tuple(given)
+
+
+def _search(values: np.ndarray, codes: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """Return the codes of given values, UNKNOWN for those that are not among the sorted `values`."""
+    place = np.searchsorted(values, given).clip(max=len(values) - 1)
+    return np.where(values[place] == given, codes[place], np.uint16(UNKNOWN))

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 
 from pipeline.errors import UserError
-from pipeline.labels import IGNORE, Labels, Region
+from pipeline.labels import IGNORE, SLAB_VOX, Labels, Region
 
 
 def test_classes_are_numbered_from_one_in_the_order_given() -> None:
@@ -49,6 +50,49 @@ def test_an_empty_array_and_one_of_background_are_encoded() -> None:
     labels = Labels({"a": (1,)})
     assert labels.encode(np.zeros((0, 3), np.int16)).shape == (0, 3)
     assert labels.encode(np.zeros((2, 2), np.uint16)).tolist() == [[0, 0], [0, 0]]
+
+
+@given(
+    raw=arrays(
+        st.sampled_from([np.uint8, np.int8, np.int16, np.uint16, np.int32, np.int64]),
+        array_shapes(min_dims=1, max_dims=3, max_side=4),
+        elements=st.integers(0, 127),
+    ),
+    far=st.booleans(),
+)
+def test_encoding_looks_each_value_up(raw: np.ndarray, far: bool) -> None:
+    values = {"a": tuple(range(1, 60)), "b": (127, *([2**31 - 1] if far else []))}
+    labels = Labels(values, ignore=100, background=(0, *range(60, 100), *range(101, 127)))
+    expected = [1 if 1 <= v < 60 else 2 if v == 127 else IGNORE if v == 100 else 0 for v in raw.ravel().tolist()]
+    encoded = labels.encode(raw)
+    assert (encoded.dtype, encoded.shape) == (np.uint8, raw.shape)
+    assert encoded.ravel().tolist() == expected
+
+
+def test_labels_of_more_than_one_slab_and_in_any_memory_order_are_encoded() -> None:
+    raw = np.arange(3 * SLAB_VOX // 2, dtype=np.int32).reshape(2, 3, -1) % 3
+    expected = np.array([0, 2, 1], np.uint8)[raw]
+    labels = Labels({"a": (2,), "b": (1,)})
+    np.testing.assert_array_equal(labels.encode(raw), expected)
+    np.testing.assert_array_equal(labels.encode(raw.T), expected.T)
+    np.testing.assert_array_equal(labels.encode(raw[:, ::-1, ::2]), expected[:, ::-1, ::2])
+
+
+@pytest.mark.parametrize("far", [5, 10**9])
+def test_unknown_values_are_counted_over_all_slabs(far: int) -> None:
+    raw = np.zeros(SLAB_VOX * 2, np.int64)
+    raw[[0, -1]] = 3
+    raw[5] = -(2**40)
+    with pytest.raises(UserError, match=rf"values -{2**40} \(1 voxels\), 3 \(2 voxels\) belong"):
+        Labels({"a": (1,), "b": (far,)}).encode(raw)
+
+
+def test_all_254_classes_and_ignored_voxels_are_told_from_unknown_values() -> None:
+    labels = Labels({str(value): (value,) for value in range(1, 255)}, ignore=255)
+    raw = np.arange(256, dtype=np.uint8)
+    np.testing.assert_array_equal(labels.encode(raw), raw)
+    with pytest.raises(UserError, match=r"256 \(1 voxels\)"):
+        labels.encode(np.arange(257, dtype=np.int16))
 
 
 def test_unknown_values_are_named_with_their_counts() -> None:

@@ -73,11 +73,20 @@ def histogram(voxels_hu: np.ndarray) -> np.ndarray:
     """Count voxels in bins of 10 HU from -1030 to 3070: any shape -> (410,) int64; values beyond go to the end bins."""
     flat = np.asarray(voxels_hu).reshape(-1)
     counts = np.zeros(BINS, np.int64)
+    if flat.dtype == np.int16:
+        of_value = np.zeros(2**16, np.int64)
+        for first in range(0, flat.size, COUNTED_VOXELS):
+            of_value += np.bincount(flat[first : first + COUNTED_VOXELS].view(np.uint16), minlength=2**16)
+        np.add.at(counts, bins_of(np.arange(2**16, dtype=np.uint16).view(np.int16)), of_value)
+        return counts
     for first in range(0, flat.size, COUNTED_VOXELS):
-        some = flat[first : first + COUNTED_VOXELS].astype(np.float32)
-        bins = np.floor((some - BINS_FROM_HU) / BIN_HU).clip(0, BINS - 1)
-        counts += np.bincount(bins.astype(np.int64), minlength=BINS)
+        counts += np.bincount(bins_of(flat[first : first + COUNTED_VOXELS]), minlength=BINS)
     return counts
+
+
+def bins_of(hu: np.ndarray) -> np.ndarray:
+    """Return the bin of the histogram that each value belongs to."""
+    return np.floor((hu.astype(np.float32) - BINS_FROM_HU) / BIN_HU).clip(0, BINS - 1).astype(np.int64)
 
 
 def standardisation(

@@ -4,7 +4,9 @@ An interpolation that is separable is one matrix an axis, (target size, source s
 multiplies blocks of it with the slices that they touch, which needs neither a gather nor a float copy of the source.
 """
 
+from dataclasses import dataclass
 from math import ceil
+from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import solve_banded
@@ -14,12 +16,18 @@ from pipeline.volume.grid import Grid
 ROWS = 32  # rows of a matrix that are multiplied at a time: few enough to be banded, enough for BLAS
 NEGLIGIBLE = 1e-7  # weights below this are dropped: the tails of the spline's prefilter, under float32's own precision
 GAUSSIAN_RADIUS = 4  # in sigmas, where a Gaussian is cut off
+HALF_VOXEL = 0.5 + 1e-3  # how far outside the centres of the end voxels a position still belongs to the volume
 
 
 def axis_positions(source: Grid, target: Grid, axis: int) -> np.ndarray:
     """Return where the voxels of `target` lie along one axis, (n,) in voxels of `source`; UserError by `Grid`."""
     scale, offset = target.mapping_to(source)
     return scale[axis] * np.arange(target.shape_vox[axis]) + offset[axis]
+
+
+def is_inside(positions: np.ndarray, count: int) -> np.ndarray:
+    """True where a position lies in one of `count` voxels, which reach half a voxel beyond their centres."""
+    return (positions >= -HALF_VOXEL) & (positions <= count - 1 + HALF_VOXEL)
 
 
 def linear_matrix(positions: np.ndarray, count: int) -> np.ndarray:
@@ -88,21 +96,48 @@ def scattered(taps: np.ndarray, weights: np.ndarray, count: int) -> np.ndarray:
     return matrix
 
 
+class Band(NamedTuple):
+    """Neighbouring rows of a matrix, the columns where they are not zero, and what they hold there."""
+
+    rows: slice
+    columns: slice
+    weights: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Banded:
+    """A matrix (`rows`, n) with few entries in a row, as blocks; rows that are in no block are zero."""
+
+    rows: int
+    bands: tuple[Band, ...]
+
+    @classmethod
+    def of(cls, matrix: np.ndarray) -> "Banded":
+        """Cut a float32 matrix into blocks of rows."""
+        bands = []
+        for first in range(0, len(matrix), ROWS):
+            block = matrix[first : first + ROWS]
+            used = np.flatnonzero(block.any(axis=0))
+            if used.size:
+                columns = slice(int(used[0]), int(used[-1]) + 1)
+                bands.append(Band(slice(first, first + len(block)), columns, np.ascontiguousarray(block[:, columns])))
+        return cls(len(matrix), tuple(bands))
+
+    def along(self, voxels: np.ndarray, axis: int) -> np.ndarray:
+        """Multiply the matrix (t, n) with an array of any real type along its axis of size n -> float32."""
+        before, after = voxels.shape[:axis], voxels.shape[axis + 1 :]
+        result = np.zeros((*before, self.rows, *after), np.float32)
+        for band in self.bands:
+            block = voxels[(slice(None),) * axis + (band.columns,)].astype(np.float32, copy=False)
+            target = result[(slice(None),) * axis + (band.rows,)]
+            if after:
+                flat = block.reshape(*before, block.shape[axis], -1)
+                target[...] = (band.weights @ flat).reshape(target.shape)
+            else:
+                target[...] = block @ band.weights.T
+        return result
+
+
 def along_axis(matrix: np.ndarray, voxels: np.ndarray, axis: int) -> np.ndarray:
-    """Multiply an array of any real type by a banded float32 matrix (t, n) along its axis of size n -> float32."""
-    before, after = voxels.shape[:axis], voxels.shape[axis + 1 :]
-    result = np.zeros((*before, len(matrix), *after), np.float32)
-    for first in range(0, len(matrix), ROWS):
-        rows = matrix[first : first + ROWS]
-        used = np.flatnonzero(rows.any(axis=0))
-        if used.size == 0:
-            continue
-        band = slice(used[0], used[-1] + 1)
-        block = voxels[(slice(None),) * axis + (band,)].astype(np.float32)
-        target = result[(slice(None),) * axis + (slice(first, first + ROWS),)]
-        if after:
-            flat = block.reshape(*before, block.shape[axis], -1)
-            target[...] = (rows[:, band] @ flat).reshape(target.shape)
-        else:
-            target[...] = block @ rows[:, band].T
-    return result
+    """Multiply a float32 matrix (t, n) with an array of any real type along its axis of size n -> float32."""
+    return Banded.of(matrix).along(voxels, axis)

@@ -1,18 +1,18 @@
 """CT and labels brought from one grid to another with parallel axes, one axis at a time."""
 
+from collections.abc import Iterator
+
 import numpy as np
-from scipy import ndimage
 
 from pipeline.volume.body import body_box
 from pipeline.volume.grid import Float3, Grid, Int3, box_of
 from pipeline.volume.intensity import AIR_HU
-from pipeline.volume.interpolate import along_axis, axis_positions, cubic_matrix, linear_matrix
+from pipeline.volume.interpolate import Band, Banded, axis_positions, cubic_matrix, is_inside
 from pipeline.volume.objects import put_back
+from pipeline.volume.shares import interpolated_labels
 from pipeline.volume.volume import Volume
 
 SMOOTHED_FROM = 1.5  # an axis that is shrunk by more than this is smoothed first
-TIE = 1e-5  # shares closer than this are equal: they are sums of float32 products
-HALF_VOXEL = 0.5 + 1e-3  # how far outside the centres of the end voxels a position still belongs to the volume
 
 
 def to_training_grid(volume: Volume, spacing_mm: Float3) -> tuple[Volume, Int3, Int3]:
@@ -23,39 +23,61 @@ def to_training_grid(volume: Volume, spacing_mm: Float3) -> tuple[Volume, Int3, 
     """
     start, shape = body_box(volume.voxels)
     crop = volume.grid.crop(start, shape)
-    voxels = volume.voxels[box_of(start, shape)]
     grid = crop.at_spacing(spacing_mm)
-    hu = resample_image(voxels, crop, grid, outside=AIR_HU)
-    limits = np.iinfo(np.int16)
-    return Volume(np.clip(np.rint(hu), limits.min, limits.max).astype(np.int16), grid), start, shape
+    return Volume(resample_image(volume.voxels[box_of(start, shape)], crop, grid, AIR_HU), grid), start, shape
 
 
-def resample_image(voxels: np.ndarray, source: Grid, target: Grid, outside: float) -> np.ndarray:
-    """Resample an image by separable cubic B-splines: (x, y, z) of any real type -> float32 of `target.shape_vox`.
+def resample_image(voxels: np.ndarray, source: Grid, target: Grid, outside: int) -> np.ndarray:
+    """Resample an image by separable cubic B-splines: (x, y, z) of any real type -> int16 of `target.shape_vox`.
 
     An axis shrunk by more than 1.5 is smoothed first by a Gaussian of (ratio - 1) / 2 source voxels (the rule of
     skimage.transform.resize). Up to half a voxel outside the source its end voxels go on, further out lies `outside`.
-    The result is clipped to the range of the source, so that the spline's overshoot makes no new extremes.
-    The axis that shrinks most goes first: memory is the source, and twice what is left after that axis as float32.
+    The result is clipped to the range of the source, so that the spline's overshoot makes no new extremes, then
+    rounded, and clipped to int16. The sums are float32, and stay within 1 HU of float64 for all that int16 holds.
+    Memory beside source and result is a window of some planes.
     Raises UserError where the two grids' axes are not parallel.
     """
-    scale, _ = target.mapping_to(source)
-    result = voxels
-    for axis in np.argsort(np.array(target.shape_vox) / np.array(source.shape_vox), kind="stable"):
-        ratio = abs(scale[axis])
-        sigma_vox = (ratio - 1) / 2 if ratio > SMOOTHED_FROM else 0.0
-        matrix = cubic_matrix(axis_positions(source, target, axis), source.shape_vox[axis], sigma_vox)
-        result = along_axis(matrix, result, axis)
-    np.clip(result, voxels.min(), voxels.max(), out=result)
+    along_x, along_y, along_z = (image_matrix(source, target, axis) for axis in range(3))
+    limits = np.iinfo(np.int16)
+    low, high = np.clip((float(voxels.min()), float(voxels.max())), limits.min, limits.max)
+    result = np.empty(target.shape_vox, np.int16)
+    for band, planes in windows(voxels, along_x, along_y, along_z):
+        hu = (band.weights @ planes.reshape(len(planes), -1)).reshape(-1, *planes.shape[1:])
+        np.clip(hu, low, high, out=hu)
+        result[band.rows] = np.rint(hu, out=hu)
     for axis in range(3):
         beyond = ~is_inside(axis_positions(source, target, axis), source.shape_vox[axis])
         result[(slice(None),) * axis + (beyond,)] = outside
     return result
 
 
-def is_inside(positions: np.ndarray, count: int) -> np.ndarray:
-    """True where a position lies in one of `count` voxels, which reach half a voxel beyond their centres."""
-    return (positions >= -HALF_VOXEL) & (positions <= count - 1 + HALF_VOXEL)
+def image_matrix(source: Grid, target: Grid, axis: int) -> Banded:
+    """Return the interpolation of an image along one axis, smoothing included."""
+    ratio = abs(target.mapping_to(source)[0][axis])
+    sigma_vox = (ratio - 1) / 2 if ratio > SMOOTHED_FROM else 0.0
+    return Banded.of(cubic_matrix(axis_positions(source, target, axis), source.shape_vox[axis], sigma_vox))
+
+
+def windows(voxels: np.ndarray, along_x: Banded, along_y: Banded, along_z: Banded) -> Iterator[tuple[Band, np.ndarray]]:
+    """Yield each band along x with the planes of the source that it needs, resampled along y and z, float32.
+
+    Every plane is converted and resampled once, and kept as long as a later band needs it. The axis that makes a plane
+    smaller goes first.
+    """
+    y_first = along_y.rows * voxels.shape[2] <= voxels.shape[1] * along_z.rows
+    first, planes = 0, np.empty((0, along_y.rows, along_z.rows), np.float32)
+    for band in sorted(along_x.bands, key=lambda band: band.columns.start):
+        kept = planes[band.columns.start - first :]
+        first = band.columns.start
+        planes = np.empty((band.columns.stop - first, *kept.shape[1:]), np.float32)
+        planes[: len(kept)] = kept
+        for index in range(len(kept), len(planes)):
+            plane = voxels[first + index].astype(np.float32)
+            in_order = ((along_y, 0), (along_z, 1)) if y_first else ((along_z, 1), (along_y, 0))
+            for matrix, axis in in_order:
+                plane = matrix.along(plane, axis)
+            planes[index] = plane
+        yield band, planes
 
 
 def resample_labels(encoded: np.ndarray, source: Grid, target: Grid) -> tuple[np.ndarray, dict[int, int]]:
@@ -70,31 +92,3 @@ def resample_labels(encoded: np.ndarray, source: Grid, target: Grid) -> tuple[np
     """
     labels = interpolated_labels(encoded, source, target)
     return labels, put_back(labels, encoded, source, target)
-
-
-def interpolated_labels(encoded: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
-    """Return the class with the largest linearly interpolated share, looking at each class where it occurs."""
-    matrices = []
-    for axis, count in enumerate(source.shape_vox):
-        positions = axis_positions(source, target, axis)
-        matrices.append(linear_matrix(positions, count) * is_inside(positions, count)[:, None].astype(np.float32))
-    labels = np.zeros(target.shape_vox, np.uint8)
-    largest = np.zeros(target.shape_vox, np.float32)
-    background = np.ones(target.shape_vox, np.float32)
-    for label, box in enumerate(ndimage.find_objects(encoded), 1):
-        if box is None:
-            continue
-        local = [matrix[:, extent] for matrix, extent in zip(matrices, box, strict=True)]
-        reached = [np.flatnonzero(matrix.any(axis=1)) for matrix in local]
-        if not all(rows.size for rows in reached):
-            continue
-        place = tuple(slice(rows[0], rows[-1] + 1) for rows in reached)
-        share: np.ndarray = encoded[box] == label
-        for axis in range(3):
-            share = along_axis(local[axis][place[axis]], share, axis)
-        background[place] -= share
-        wins = share > largest[place] + TIE
-        largest[place][wins] = share[wins]
-        labels[place][wins] = label
-    labels[background >= largest - TIE] = 0
-    return labels

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from pipeline.volume.grid import Grid
-from pipeline.volume.interpolate import along_axis, axis_positions, linear_matrix
+from pipeline.volume.interpolate import Banded, axis_positions, linear_matrix
 
 
 def restore_slabs(logits: np.ndarray, source: Grid, target: Grid, slab: int = 16) -> Iterator[tuple[slice, np.ndarray]]:
@@ -18,7 +18,7 @@ def restore_slabs(logits: np.ndarray, source: Grid, target: Grid, slab: int = 16
     matrix_x, matrix_y, matrix_z = (
         linear_matrix(axis_positions(source, target, axis), source.shape_vox[axis]) for axis in range(3)
     )
+    along_y, along_z = Banded.of(matrix_y), Banded.of(matrix_z)
     for first in range(0, target.shape_vox[0], slab):
-        rows = matrix_x[first : first + slab]
-        restored = along_axis(matrix_z, along_axis(matrix_y, along_axis(rows, logits, 1), 2), 3)
-        yield slice(first, first + len(rows)), restored
+        rows = Banded.of(matrix_x[first : first + slab])
+        yield slice(first, first + rows.rows), along_z.along(along_y.along(rows.along(logits, 1), 2), 3)

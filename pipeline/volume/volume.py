@@ -10,12 +10,14 @@ from pipeline.volume.grid import Grid
 
 @dataclass(frozen=True, eq=False)
 class Header:
-    """The geometry of the file as it was: opaque to everything but `volume.nifti`.
+    """The geometry of the file as it was, whatever its format.
 
-    nifti: the file's own NIfTI header. orientation: nibabel's orientation that turns RAS+ back into the file's axes.
+    stored: what the format's own module needs to write the same geometry again; opaque to all others.
+    orientation: nibabel's orientation, (3, 2) float64, that turns RAS+ order back into the file's axes: for each axis
+        of RAS+ the axis of the file, and 1 or -1 for the direction.
     """
 
-    nifti: Any
+    stored: Any
     orientation: np.ndarray
 
 

@@ -11,7 +11,8 @@ import pytest
 import SimpleITK as sitk
 
 from pipeline.errors import UserError
-from pipeline.volume.nifti import read_image, read_label, write_label
+from pipeline.formats.dispatch import read_image, read_label, write_label
+from pipeline.formats.nifti import PLANES
 
 Write = Callable[..., Path]
 CUBE = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
@@ -148,7 +149,7 @@ def refused(read: Callable[[Path], object], path: Path, *words: str) -> None:
         ("empty.nii", b"", "empty"),
         ("zipped_nothing.nii.gz", gzip.compress(b""), "empty"),
         ("zipped_text.nii.gz", gzip.compress(b"x" * 1000), "not a NIfTI"),
-        ("image.nrrd", b"NRRD0004", "expected a NIfTI"),
+        ("image.png", b"PNG", "expected a file of the format .nii.gz, .nii, .mha"),
     ],
 )
 def test_what_is_no_nifti_file_is_named(tmp_path: Path, name: str, data: bytes, word: str) -> None:
@@ -206,6 +207,45 @@ def test_voxels_that_begin_inside_the_header_are_refused(write_nifti: Write, off
     data[108:112] = np.float32(offset).tobytes()  # vox_offset
     path.write_bytes(data)
     refused(read_image, path, "damaged NIfTI header")
+
+
+def test_an_unknown_data_type_is_refused(write_nifti: Write) -> None:
+    path = write_nifti(CUBE, name="case.nii")
+    data = bytearray(path.read_bytes())
+    data[70:72] = np.int16(12804).tobytes()  # datatype
+    path.write_bytes(data)
+    refused(read_image, path, "data type 12804")
+
+
+def test_sizes_that_no_file_of_this_length_can_have_are_refused_before_memory_is_taken(write_nifti: Write) -> None:
+    path = write_nifti(CUBE, name="case.nii")
+    data = bytearray(path.read_bytes())
+    data[42:48] = np.int16([32767] * 3).tobytes()  # dim[1:4]
+    path.write_bytes(data)
+    refused(read_image, path, "truncated")
+    zipped = path.with_name("case.nii.gz")
+    zipped.write_bytes(gzip.compress(data))
+    refused(read_image, zipped, "truncated")
+
+
+def test_bytes_behind_the_voxels_do_no_harm_but_behind_the_gzip_stream_do(write_nifti: Write) -> None:
+    path = write_nifti(CUBE, name="case.nii")
+    data = path.read_bytes() + b"more"
+    path.write_bytes(data)
+    np.testing.assert_array_equal(read_image(path).voxels, CUBE)
+    zipped = path.with_name("case.nii.gz")
+    zipped.write_bytes(gzip.compress(data))
+    np.testing.assert_array_equal(read_image(zipped).voxels, CUBE)
+    zipped.write_bytes(gzip.compress(data) + b"more")
+    refused(read_image, zipped, "gzip")
+
+
+@pytest.mark.parametrize("orientation", ["RAS", "LPI", "SAR", "PIL"])
+def test_more_planes_than_are_read_at_once_are_all_read(write_nifti: Write, orientation: str) -> None:
+    voxels = np.arange(3 * 70 * (2 * PLANES + 5), dtype=np.int16).reshape(3, 70, -1)
+    path = write_nifti(voxels, oriented_affine(orientation))
+    oracle = nib.as_closest_canonical(nib.load(path))
+    np.testing.assert_array_equal(read_image(path).voxels, np.asanyarray(oracle.dataobj))
 
 
 def test_voxels_that_are_nan_or_infinite_are_counted(write_nifti: Write) -> None:

@@ -1,4 +1,4 @@
-"""NIfTI files of any geometry, and one real CT."""
+"""NIfTI files of any geometry."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,20 +6,6 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-
-HEAD_NECK = Path(__file__).parents[2] / "examples" / "head_neck"
-
-
-@pytest.fixture(scope="session")
-def real_image() -> Path:
-    """A head-and-neck CT, int16 HU."""
-    return HEAD_NECK / "images" / "hn_001.nii.gz"
-
-
-@pytest.fixture(scope="session")
-def real_label() -> Path:
-    """The label map of that CT, values 0 to 5."""
-    return HEAD_NECK / "labels" / "hn_001.nii.gz"
 
 
 @pytest.fixture
