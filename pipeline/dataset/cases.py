@@ -1,6 +1,7 @@
 """One scan of a data set, and choosing among scans by name."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -8,29 +9,57 @@ from typing import Any, Literal
 
 from pipeline.errors import UserError
 
+Split = Literal["train", "validation", "test"]
+
 
 @dataclass(frozen=True)
 class Case:
-    """A CT with its label map, whatever the layout of the data set.
+    """A CT with its label, whatever the layout of the data set.
 
-    label: None where there is no label map; such a case can only be predicted.
-    patient: cases of one patient are never split between training and validation.
+    label: a label map; or the mask of each structure by its name, where a structure without one is absent; or None
+        where the case is not annotated: it can only be predicted.
+    patient: cases of one patient are never divided between training, validation and testing.
+    split: "validation" where the data set itself says so, see `dataset.folds.held_out`; else training cases are
+        divided by folds.
     group: what results may be told apart by, such as a scanner or a hospital; "" is none.
     """
 
     name: str
     image: Path
-    label: Path | None
+    label: Path | Mapping[str, Path] | None
     patient: str
-    split: Literal["train", "test"]
+    split: Split
     group: str = ""
+
+    @property
+    def is_for_training(self) -> bool:
+        """True unless the case is kept for testing: what is prepared, and read by train."""
+        return self.split != "test"
+
+    @property
+    def has_masks(self) -> bool:
+        """True where the label is a file for each structure, found by the structure's name."""
+        return isinstance(self.label, Mapping)
+
+    def files(self) -> dict[str, Path]:
+        """Return the files of the case by role: "image", and "label" or a "label:NAME" for each mask."""
+        if self.label is None:
+            return {"image": self.image}
+        if isinstance(self.label, Mapping):
+            return {"image": self.image} | {f"label:{name}": path for name, path in self.label.items()}
+        return {"image": self.image, "label": self.label}
 
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` reads; paths are absolute, so that they hold in any current folder."""
+        label: Any = self.label
+        if isinstance(label, Mapping):
+            label = {name: str(path.absolute()) for name, path in label.items()}
+        elif label is not None:
+            label = str(label.absolute())
         return {
             "name": self.name,
             "image": str(self.image.absolute()),
-            "label": None if self.label is None else str(self.label.absolute()),
+            "label": label,
             "patient": self.patient,
             "split": self.split,
             "group": self.group,
@@ -39,7 +68,11 @@ class Case:
     @classmethod
     def from_json(cls, given: dict[str, Any]) -> "Case":
         """Make a case of what `to_json` gave."""
-        label = None if given["label"] is None else Path(given["label"])
+        label = given["label"]
+        if isinstance(label, dict):
+            label = {name: Path(path) for name, path in label.items()}
+        elif label is not None:
+            label = Path(label)
         return cls(given["name"], Path(given["image"]), label, given["patient"], given["split"], given["group"])
 
 
@@ -62,3 +95,17 @@ def check_names(names: Iterable[str], known: Collection[str], key: str) -> None:
             similar = get_close_matches(name, known, n=1)
             hint = f"did you mean {similar[0]!r}?" if similar else f"expected names such as {min(known)!r}."
             raise UserError(f"{key}: there is no case {name!r} among {len(known)}; {hint}")
+
+
+def check_patients(cases: Iterable[Case]) -> None:
+    """Raise UserError with patient and cases where a patient has cases in two splits: the score would be flattered."""
+    of_patient: dict[str, list[Case]] = defaultdict(list)
+    for case in cases:
+        of_patient[case.patient].append(case)
+    for patient, theirs in of_patient.items():
+        if len({case.split for case in theirs}) > 1:
+            listed = ", ".join(f"{case.name} ({case.split})" for case in theirs)
+            raise UserError(
+                f"data.source: the patient {patient!r} has cases in more than one of training, validation and test: "
+                f"{listed}; put all of them into one, or leave some out with data.exclude."
+            )

@@ -122,8 +122,8 @@ def components_of(encoded: np.ndarray) -> dict[int, Components]:
     classes = encoded[box_of(tuple(start), tuple(stop - start))]
     components = cc3d.connected_components(np.where(classes == IGNORE, 0, classes), connectivity=26)
     sizes_vox = np.bincount(components.reshape(-1))
+    inside = components > 0
     owner = np.zeros(len(sizes_vox), np.uint8)
-    owner[components] = classes  # every voxel of a component has its class
-    owner[0] = 0
+    owner[components[inside]] = classes[inside]  # all voxels of a component have one class
     sizes_of = {label: sizes_vox[owner == label] for label in boxes}
     return {label: Components(int(s.max()), int(s.min()), len(s)) for label, s in sizes_of.items()}

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.dataset.cases import Case
-from pipeline.dataset.checks import load_pair
+from pipeline.dataset.checks import load_label, load_pair
 from pipeline.errors import UserError
 from pipeline.labels import Labels
 
@@ -135,7 +136,88 @@ def test_a_ct_of_water_and_air_is_told_nothing(make_case, caplog) -> None:
     assert caplog.text == ""
 
 
-def test_a_case_without_a_label_is_refused_with_the_file_that_is_missing_and_the_cure(tmp_path: Path) -> None:
-    case = Case("a", tmp_path / "images" / "a.nii.gz", None, "a", "train")
-    with pytest.raises(UserError, match=r"expected .*labels/a\.nii\.gz\. Add it, or list the case under 'test'"):
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        ("images/a.nii.gz", "labels/a.nii.gz"),
+        ("imagesTr/a_0000.mha", "labelsTr/a.mha"),
+        ("a/ct.nii.gz", "a/segmentations"),
+    ],
+)
+def test_a_case_without_a_label_is_refused_with_what_is_missing_and_the_cure(tmp_path, image, expected: str) -> None:
+    case = Case("a", tmp_path / image, None, "a", "train")
+    with pytest.raises(
+        UserError, match=rf"has no label map; expected {tmp_path}/{expected}\. Add it, or make the case"
+    ):
+        load_label(case, LABELS)
+
+
+@pytest.fixture
+def make_masked(make_case) -> Callable[..., Case]:
+    """Return a function that writes a CT and a mask file for each structure, and gives their case."""
+
+    def make(affine: np.ndarray = AFFINE, **masks: np.ndarray) -> Case:
+        case = make_case()
+        files = {name: case.image.parent / "segmentations" / f"{name}.nii.gz" for name in masks}
+        for name, path in files.items():
+            path.parent.mkdir(exist_ok=True)
+            nib.save(nib.Nifti1Image(masks[name], affine), path)
+        return replace(case, label=files)
+
+    return make
+
+
+def mask_of(*planes: int, value: int = 1) -> np.ndarray:
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[list(planes)] = value
+    return mask
+
+
+def test_masks_are_merged_into_class_indices_and_others_are_not_read(make_masked) -> None:
+    case = make_masked(liver=mask_of(1, value=255), lung=mask_of(2, 3))
+    case.label["spleen"] = case.image.parent / "nowhere.nii.gz"
+    image, label = load_pair(case, LABELS)
+    np.testing.assert_array_equal(image.voxels, HU)
+    assert label.voxels.dtype == np.uint8
+    assert label.voxels[:, 0, 0].tolist() == [0, 1, 2, 2, 0, 0, 0, 0]
+    np.testing.assert_array_equal(label.grid.affine_mm, image.grid.affine_mm)
+    np.testing.assert_array_equal(load_label(case, LABELS).voxels, label.voxels)
+
+
+def test_masks_of_a_pattern_are_one_class(make_masked) -> None:
+    case = make_masked(lung_left=mask_of(1), lung_right=mask_of(2), liver=mask_of(5))
+    _, label = load_pair(case, Labels({"lung_*": (7,), "liver": (3,)}))
+    assert label.voxels[:, 0, 0].tolist() == [0, 1, 1, 0, 0, 2, 0, 0]
+
+
+def test_a_case_without_a_mask_is_empty(make_masked, caplog) -> None:
+    _, label = load_pair(make_masked(), LABELS)
+    assert label.voxels.shape == SHAPE
+    assert not label.voxels.any()
+    assert "no voxel belongs to any class" in caplog.text
+
+
+def test_overlapping_masks_are_refused_with_pair_case_and_voxels(make_masked) -> None:
+    case = make_masked(liver=mask_of(1, 2), lung=mask_of(2, 3))
+    with pytest.raises(
+        UserError, match=r"lung\.nii\.gz \(case case 1\): the mask of lung overlaps that of liver \(42 voxels\)"
+    ):
+        load_pair(case, LABELS)
+
+
+@pytest.mark.parametrize(("overlap", "shared"), [(("liver", "lung"), 1), (("lung", "liver"), 2)])
+def test_an_order_says_who_has_what_masks_share(make_masked, overlap, shared: int) -> None:
+    case = make_masked(liver=mask_of(1, 2), lung=mask_of(2, 3))
+    _, label = load_pair(case, LABELS, overlap)
+    assert label.voxels[:, 0, 0].tolist() == [0, 1, shared, 2, 0, 0, 0, 0]
+
+
+def test_a_mask_on_another_grid_is_refused(make_masked) -> None:
+    with pytest.raises(UserError, match=r"segmentations/liver\.nii\.gz lies on another grid than .*case 1\.nii\.gz"):
+        load_pair(make_masked(shifted(3), liver=mask_of(1)), LABELS)
+
+
+def test_a_label_map_in_place_of_a_mask_is_refused(make_masked) -> None:
+    case = make_masked(liver=mask_of(1) + 2 * mask_of(4))
+    with pytest.raises(UserError, match=r"liver\.nii\.gz \(case case 1\): values 0, 1, 2; expected the mask of one"):
         load_pair(case, LABELS)

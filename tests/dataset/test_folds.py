@@ -1,4 +1,6 @@
 from collections import Counter
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -6,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.dataset.cases import Case
-from pipeline.dataset.folds import fold_of
+from pipeline.dataset.folds import fold_of, held_out
 from pipeline.errors import UserError
 
 
@@ -54,3 +56,82 @@ def test_another_seed_gives_other_folds() -> None:
 def test_test_cases_are_in_no_fold() -> None:
     fold = fold_of(cases_of([0, 1, 2, 3], test=2), 2, 0)
     assert set(fold) == {"case 2", "case 3"}
+
+
+PATIENTS = st.lists(st.integers(0, 12), min_size=1, max_size=40)
+
+
+@given(PATIENTS, st.integers(2, 6), st.integers(0, 2**32 - 1), st.sets(st.integers(1, 5)))
+def test_where_all_cases_have_the_same_classes_folds_are_those_without_classes(patients, folds, seed, classes) -> None:
+    cases = cases_of(patients)
+    if len(set(patients)) >= folds:
+        assert fold_of(cases, folds, seed, {case.name: classes for case in cases}) == fold_of(cases, folds, seed)
+
+
+@given(st.data(), PATIENTS, st.integers(2, 6), st.integers(0, 2**32 - 1))
+def test_folds_by_class_are_disjoint_by_patient_balanced_and_complete(data, patients, folds, seed) -> None:
+    cases, sizes = cases_of(patients), Counter(patients)
+    if len(sizes) < folds:
+        return
+    present = {case.name: data.draw(st.sets(st.integers(1, 5))) for case in cases}
+    fold = fold_of(cases, folds, seed, present)
+    assert set(fold) == {case.name for case in cases}
+    assert len({(case.patient, fold[case.name]) for case in cases}) == len(sizes)
+    held = Counter(fold.values())
+    assert set(held) == set(range(folds))
+    assert max(held.values()) - min(held.values()) <= max(sizes.values())
+    assert fold_of(cases[::-1], folds, seed, present) == fold
+
+
+def spread(fold: dict[str, int], present: dict[str, Collection[int]], label: int) -> list[int]:
+    """Return how many cases of each of five folds have a class, by rising number."""
+    having = Counter(fold[name] for name, classes in present.items() if label in classes)
+    return sorted(having[number] for number in range(5))
+
+
+def test_cases_with_a_rare_class_are_spread_over_the_folds() -> None:
+    """Of 40 cases 10 have class 2 and 5 have class 3: two and one a fold. Without their classes chance decides."""
+    cases = cases_of(list(range(40)))
+    present = {
+        case.name: {1} | ({2} if n % 4 == 0 else set()) | ({3} if n % 8 == 1 else set()) for n, case in enumerate(cases)
+    }
+    for seed in range(5):
+        fold = fold_of(cases, 5, seed, present)
+        assert [spread(fold, present, label) for label in (1, 2, 3)] == [[8] * 5, [2] * 5, [1] * 5]
+    assert any(spread(fold_of(cases, 5, seed), present, 3) != [1] * 5 for seed in range(5))
+
+
+def test_a_class_in_one_case_only_leaves_the_others_balanced() -> None:
+    cases = cases_of(list(range(10)))
+    fold = fold_of(cases, 5, 0, {"case 3": {7}})
+    assert fold["case 3"] == 0
+    assert Counter(fold.values()) == dict.fromkeys(range(5), 2)
+
+
+def with_validation(*names: str) -> list[Case]:
+    cases = cases_of([0, 1, 2, 3, 4, 5], test=1)
+    return [replace(case, split="validation") if case.name in names else case for case in cases]
+
+
+def test_a_fold_is_held_out() -> None:
+    cases = with_validation()
+    held = [held_out(cases, 2, 0, fold) for fold in (0, 1)]
+    assert held[0] | held[1] == {f"case {number}" for number in range(1, 6)}
+    assert held[1] == {name for name, fold in fold_of(cases, 2, 0).items() if fold == 1}
+
+
+def test_the_fold_all_holds_out_none_not_even_validation_cases() -> None:
+    assert held_out(with_validation("case 2"), 2, 0, "all") == frozenset()
+
+
+def test_validation_cases_of_the_data_set_are_fold_0() -> None:
+    assert held_out(with_validation("case 2", "case 4"), 5, 0, 0) == {"case 2", "case 4"}
+
+
+def test_there_is_no_other_fold_than_the_validation_cases() -> None:
+    with pytest.raises(UserError, match=r"train\.fold: 1, but the data set names its 1 validation cases itself; train"):
+        held_out(with_validation("case 2"), 5, 0, 1)
+
+
+def test_validation_cases_are_in_no_drawn_fold() -> None:
+    assert set(fold_of(with_validation("case 2"), 2, 0)) == {"case 1", "case 3", "case 4", "case 5"}
