@@ -7,15 +7,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 log = logging.getLogger("hounsfield")
 _console = Console(stderr=True)  # shared, so that log lines appear above a progress bar and not inside it
 
 PROGRESS_LINE_EVERY_S = 10.0
+PROSE_COLUMNS = 140  # of text that is wrapped for a file or a pipe, which has no width of its own
 STYLES = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "red"}
 PREFIXES = {logging.WARNING: "warning: ", logging.ERROR: "error: ", logging.CRITICAL: "internal error: "}
 
@@ -107,6 +109,17 @@ def keep() -> Kept:
 
 
 @contextmanager
+def overhear() -> Iterator[Kept]:
+    """Keep what is logged meanwhile instead of showing it."""
+    kept, others = Kept(), list(log.handlers)
+    log.handlers[:] = [kept]
+    try:
+        yield kept
+    finally:
+        log.handlers[:] = others
+
+
+@contextmanager
 def progress(total: int, what: str) -> Iterator[Callable[[str], None]]:
     """Show how many of `total` things are finished; call what this yields once for each, with an optional note.
 
@@ -170,3 +183,21 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
     for first, *others in [list(columns), *cells]:
         aligned = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
         print("  ".join([first.ljust(widths[0]), *aligned]).rstrip())
+
+
+def prose_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table of sentences to stdout, aligned to the left and wrapped: to the terminal, elsewhere to 140 columns.
+
+    A blank line follows it.
+    """
+    on_terminal = sys.stdout.isatty()
+    heads = [Column(Text(column), overflow="fold") for column in columns]
+    ruled = Table(
+        *heads, title=Text(title), title_justify="left", box=SIMPLE if on_terminal else None, pad_edge=False, leading=1
+    )
+    for row in rows:
+        ruled.add_row(*map(Text, row))
+    console = Console(width=None if on_terminal else PROSE_COLUMNS)
+    with console.capture() as captured:
+        console.print(ruled)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n")

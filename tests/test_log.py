@@ -153,3 +153,35 @@ def test_kept_messages_are_handed_over_once(capsys: pytest.CaptureFixture[str]) 
     assert kept.take() == [(30, "from far")]
     assert kept.take() == []
     assert capsys.readouterr().err == ""
+
+
+def test_what_is_overheard_is_kept_and_shown_nowhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log.start(tmp_path / "doctor.log")
+    with log.overhear() as heard:
+        log.log.warning("inside %d", 1)
+    log.log.info("after")
+    assert [message for _, message in heard.take()] == ["inside 1"]
+    assert capsys.readouterr().err == "after\n"
+    assert "inside" not in (tmp_path / "doctor.log").read_text()
+
+
+def test_what_logs_is_shown_again_after_an_error_while_overhearing(capsys: pytest.CaptureFixture[str]) -> None:
+    log.start()
+    with pytest.raises(KeyError), log.overhear():
+        raise KeyError
+    log.log.info("after")
+    assert capsys.readouterr().err == "after\n"
+
+
+def test_a_table_of_sentences_is_wrapped_and_loses_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    path = "/data/" + "x" * 150
+    log.prose_table("errors", ("case", "found"), [["a [b]", "word " * 60], ["c", path]])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "errors"
+    assert lines[1].split() == ["case", "found"]
+    assert lines[-1] == ""
+    assert max(map(len, lines)) <= log.PROSE_COLUMNS
+    assert all(line == line.rstrip() for line in lines)
+    text = "".join(lines)
+    assert text.count("word") == 60
+    assert "a [b]" in text and path in "".join(text.split())
