@@ -24,8 +24,8 @@ from bench.monai_scans import INTENSITY, Scan, example_scan, made_scan, tensor_o
 from pipeline.config.augment import AugmentSection
 from pipeline.config.sample import SampleSection
 from pipeline.head import Head
+from pipeline.sampling.batch import make_batch
 from pipeline.sampling.index import Index, build_index
-from pipeline.sampling.loader import make_batch
 from pipeline.store.reader import PreparedCase
 from pipeline.store.writer import write_case
 
@@ -36,8 +36,8 @@ LESION_DRAWS = 200
 
 UNCHANGED = AugmentSection(preset="none")
 CHANGED = AugmentSection(
-    rotation_probability=1, scale_probability=1, noise_probability=1, brightness_probability=1, contrast_probability=1,
-    gamma_probability=1,
+    preset="none", rotation_probability=1, scale_probability=1, noise_probability=1, brightness_probability=1,
+    contrast_probability=1, gamma_probability=1,
 )  # fmt: skip
 
 

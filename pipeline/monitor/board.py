@@ -1,6 +1,6 @@
 """What TensorBoard shows of a run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,9 +45,13 @@ class Board:
         """Show a picture (height, width, 3), uint8."""
         self.writer.add_image(f"overlay/{name}", picture, step, dataformats="HWC")
 
-    def text(self, name: str, text: str) -> None:
+    def histogram(self, name: str, values: Sequence[float], step: int) -> None:
+        """Show how numbers (at least one) are spread."""
+        self.writer.add_histogram(name, np.asarray(values), step)
+
+    def text(self, name: str, text: str, step: int | None = None) -> None:
         """Show Markdown."""
-        self.writer.add_text(name, text)
+        self.writer.add_text(name, text, step)
 
     def close(self) -> None:
         """Write out what is still in memory."""

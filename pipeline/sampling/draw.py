@@ -80,11 +80,11 @@ def draw_positive(index: Index, source: Source, random: np.random.Generator) -> 
     name = source.cases[random.integers(len(source.cases))]
     case = index.cases[name]
     present = [label for label in source.classes if case.counts.get(label, 0)]
-    coordinates = [case.foreground(label) for label in present]
-    ends = np.cumsum([len(voxels) for voxels in coordinates])
+    ends = np.cumsum([case.stored_foreground[label] for label in present])
     chosen = int(random.integers(ends[-1]))
     which = int(np.searchsorted(ends, chosen, side="right"))
-    return name, present[which], int3(coordinates[which][chosen - ends[which]])
+    label = present[which]
+    return name, label, case.foreground_voxel(label, chosen - int(ends[which]) + case.stored_foreground[label])
 
 
 def draw_annotated(case: PreparedCase, random: np.random.Generator) -> Int3:

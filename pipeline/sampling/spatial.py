@@ -1,53 +1,22 @@
-"""Patches cut from a case through mirror, rotation and scale, with one chosen voxel at one chosen place, exactly."""
+"""Patches read from a case, cut straight or through a deformation, with one chosen voxel at one chosen place, exactly.
+
+A deformed patch is sampled a slab of planes at a time: the arrays of a slab stay in a core's cache, and eight gathers
+and seven interpolations over them take half the time of torch's grid_sample. One that is scaled only is sampled along
+one axis after the other, which gives the same and takes a third of that.
+"""
+
+from collections.abc import Iterator
+from itertools import product
 
 import numpy as np
-import torch
-from torch.nn import functional
 
-from pipeline.config.augment import AugmentSection, Range
-from pipeline.sampling.draw import SPATIAL, Draw, generator
+from pipeline.sampling.deformation import Deformation
+from pipeline.sampling.draw import Draw
 from pipeline.store.reader import PreparedCase
-from pipeline.volume.grid import Float3, Int3
+from pipeline.volume.grid import Int3
+from pipeline.volume.interpolate import along_axis, linear_matrix
 
-
-def draw_matrix(drawn: Draw, augment: AugmentSection, spacing_mm: Float3) -> np.ndarray | None:
-    """Return M, (3, 3) float64, that maps an offset in the patch to one in the case, both in voxels.
-
-    M = mirror x rotation x 1/magnification. It is made in mm, so that a rotation stays one where the spacing differs
-    between axes. None where the patch is neither rotated nor scaled: then it is a crop, mirrored or not.
-    """
-    random = generator(drawn.key, SPATIAL)
-    rotated, scaled = random.random(2) < (augment.rotation_probability, augment.scale_probability)
-    angles = np.radians(random.uniform(-augment.rotation_deg, augment.rotation_deg, 3))
-    magnification = log_uniform(augment.scale, random)
-    if not rotated and not scaled:
-        return None
-    matrix_mm = np.diag(np.where(drawn.mirror, -1.0, 1.0))
-    if rotated:
-        matrix_mm = matrix_mm @ rotation(angles)
-    if scaled:
-        matrix_mm = matrix_mm / magnification
-    spacing = np.array(spacing_mm)
-    return matrix_mm * spacing / spacing[:, None]
-
-
-def log_uniform(bounds: Range, random: np.random.Generator) -> float:
-    """Return a factor whose logarithm is uniform: half and double are equally likely in (0.5, 2)."""
-    low, high = np.log(bounds)
-    return float(np.exp(random.uniform(low, high)))
-
-
-def rotation(angles: np.ndarray) -> np.ndarray:
-    """Return the (3, 3) rotation about x, then y, then z by three angles in radians."""
-    matrix = np.eye(3)
-    for axis, angle in enumerate(angles):
-        first, second = (axis + 1) % 3, (axis + 2) % 3
-        about = np.eye(3)
-        about[first, first] = about[second, second] = np.cos(angle)
-        about[second, first] = np.sin(angle)
-        about[first, second] = -about[second, first]
-        matrix = about @ matrix
-    return matrix
+SLAB_VOXELS = 2**16
 
 
 def crop(case: PreparedCase, drawn: Draw, patch_vox: Int3) -> tuple[np.ndarray, np.ndarray]:
@@ -62,60 +31,125 @@ def crop(case: PreparedCase, drawn: Draw, patch_vox: Int3) -> tuple[np.ndarray, 
     return np.ascontiguousarray(image[step]), np.ascontiguousarray(labels[step])
 
 
-def warp(
-    case: PreparedCase, drawn: Draw, matrix: np.ndarray, patch_vox: Int3, displacement_vox: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def warp(case: PreparedCase, drawn: Draw, deformation: Deformation, patch_vox: Int3) -> tuple[np.ndarray, np.ndarray]:
     """Sample a patch at x(p) = M (p - o) + u(p) - u(o) + v: image float32 HU, labels uint8, of shape `patch_vox`.
 
-    matrix: M, (3, 3), patch offsets to case offsets in voxels. displacement_vox: u, (3, *patch_vox) in case voxels.
     The image is interpolated linearly, labels are taken from the nearest voxel. Only the box that is needed is read;
-    outside the case lie air and background. The label at o is the one of voxel v, whatever M and u are.
+    outside the case lie air and background. Voxel v comes to lie at o exactly, whatever M and u are.
     """
-    positions = relative_positions(matrix, drawn.place_vox, patch_vox, displacement_vox)
-    start, shape = needed_box(positions, drawn.voxel, case.grid.shape_vox)
-    for axis in range(3):
-        positions[axis] += drawn.voxel[axis] - start[axis]
-    image, labels = case.read(start, shape)
-    return linear(image, positions), nearest(labels, positions)
+    start, shape = needed_box(deformation, drawn, patch_vox, case.grid.shape_vox)
+    image_hu, encoded = case.read(start, shape)
+    if deformation.is_straight:
+        return stretch(image_hu, encoded, straight_positions(deformation, drawn, patch_vox, start))
+    source, source_labels = image_hu.astype(np.float32), encoded.ravel()
+    image, labels = np.empty(patch_vox, np.float32), np.empty(patch_vox, np.uint8)
+    for slab, positions in slab_positions(deformation, drawn, patch_vox, start):
+        lower, share = split(positions, shape)
+        image[slab] = linear(source, lower, share)
+        labels[slab] = nearest(source_labels, shape, lower, share)
+    return image, labels
 
 
-def relative_positions(
-    matrix: np.ndarray, place_vox: Int3, patch_vox: Int3, displacement_vox: np.ndarray | None
-) -> np.ndarray:
-    """Return x(p) - v for each voxel p of a patch: (3, *patch_vox) float32, exactly 0 at `place_vox`."""
-    x, y, z = (np.arange(size, dtype=np.float32) - place for size, place in zip(patch_vox, place_vox, strict=True))
-    positions = np.empty((3, *patch_vox), np.float32)
-    for axis, (from_x, from_y, from_z) in enumerate(matrix.astype(np.float32)):
-        plane = (from_x * x)[:, None] + from_y * y
-        np.add(plane[:, :, None], from_z * z, out=positions[axis])
-    if displacement_vox is not None:
-        here = displacement_vox[(slice(None), *place_vox)]
-        positions += displacement_vox - here[:, None, None, None]
-    return positions
+def straight_positions(deformation: Deformation, drawn: Draw, patch_vox: Int3, start: Int3) -> list[np.ndarray]:
+    """Return x(p) - start along x, y and z, float64, of a deformation that mixes no axes."""
+    sides = zip(np.diag(deformation.matrix), patch_vox, drawn.place_vox, drawn.voxel, start, strict=True)
+    return [factor * (np.arange(size) - place) + (voxel - first) for factor, size, place, voxel, first in sides]
 
 
-def needed_box(positions: np.ndarray, voxel: Int3, case_vox: Int3) -> tuple[Int3, Int3]:
-    """Return start and shape of the box of voxels around `voxel` + `positions`, for linear interpolation.
+def stretch(image: np.ndarray, labels: np.ndarray, positions: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Interpolate an image linearly, and take labels from the nearest voxel, along one axis after the other."""
+    for axis, places in enumerate(positions):
+        size = image.shape[axis]
+        image = along_axis(linear_matrix(places, size), image, axis)
+        voxels = np.ceil(places - 0.5).astype(np.intp).clip(0, size - 1)  # half way the lower one, as in `nearest`
+        labels = labels.take(voxels, axis)
+    return image, labels
+
+
+def needed_box(deformation: Deformation, drawn: Draw, patch_vox: Int3, case_vox: Int3) -> tuple[Int3, Int3]:
+    """Return start and shape of the box of voxels that a patch touches, for linear interpolation.
 
     It ends one voxel outside the case: that layer is air, and so is all beyond it. At least 2 voxels an axis.
     """
-    lowest = np.floor(positions.min(axis=(1, 2, 3))).astype(int) + voxel
-    highest = np.floor(positions.max(axis=(1, 2, 3))).astype(int) + voxel + 1
-    start = np.maximum(lowest, -1)
-    x, y, z = (np.minimum(highest, case_vox) + 1 - start).tolist()
+    ends = [(-place, size - 1 - place) for size, place in zip(patch_vox, drawn.place_vox, strict=True)]
+    corners = np.array(list(product(*ends))) @ deformation.matrix.T + drawn.voxel
+    lowest, highest = corners.min(axis=0), corners.max(axis=0)
+    if deformation.displacement is not None:
+        low, high = deformation.displacement.bounds()
+        here = deformation.displacement.at(drawn.place_vox)
+        lowest, highest = lowest + low - here, highest + high - here
+    start = np.maximum(np.floor(lowest).astype(int), -1)
+    x, y, z = (np.minimum(np.floor(highest).astype(int) + 1, case_vox) + 1 - start).tolist()
     return tuple(start.tolist()), (x, y, z)
 
 
-def linear(image: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Interpolate an image (x, y, z) of any type at positions (3, ...) in voxels; beyond its edge the edge goes on."""
-    scaled = [positions[axis] * (2 / (image.shape[axis] - 1)) - 1 for axis in (2, 1, 0)]  # torch counts axes from last
-    places = torch.from_numpy(np.stack(scaled)).permute(1, 2, 3, 0)
-    voxels = torch.from_numpy(image.astype(np.float32))
-    found = functional.grid_sample(voxels[None, None], places[None], padding_mode="border", align_corners=True)
-    return found[0, 0].numpy()
+def slab_positions(
+    deformation: Deformation, drawn: Draw, patch_vox: Int3, start: Int3
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield slices along x of a patch with x(p) - start of their voxels, (3, planes, y, z) float32."""
+    offsets = [
+        np.arange(size, dtype=np.float32) - place for size, place in zip(patch_vox, drawn.place_vox, strict=True)
+    ]
+    from_x, from_y, from_z = deformation.matrix.T.astype(np.float32)
+    plane = np.multiply.outer(from_y, offsets[1])[:, :, None] + np.multiply.outer(from_z, offsets[2])[:, None, :]
+    destination = np.subtract(drawn.voxel, start).astype(np.float32)
+    plane += destination[:, None, None]
+    along_x = np.multiply.outer(from_x, offsets[0])
+    if deformation.displacement is not None:
+        plane -= deformation.displacement.at(drawn.place_vox)[:, None, None]
+    planes = max(1, SLAB_VOXELS // (patch_vox[1] * patch_vox[2]))
+    for first in range(0, patch_vox[0], planes):
+        slab = slice(first, min(first + planes, patch_vox[0]))
+        positions = along_x[:, slab, None, None] + plane[:, None]
+        if deformation.displacement is not None:
+            positions += deformation.displacement.slab(slab.start, slab.stop)
+            if slab.start <= drawn.place_vox[0] < slab.stop:  # here alone u(p) - u(o) must not be rounded
+                positions[:, drawn.place_vox[0] - slab.start, drawn.place_vox[1], drawn.place_vox[2]] = destination
+        yield slab, positions
 
 
-def nearest(labels: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Take labels (x, y, z) at the voxels nearest to positions (3, ...); beyond the edge the edge goes on."""
-    voxels = np.rint(positions).astype(np.intp)
-    return labels.ravel()[np.ravel_multi_index(tuple(voxels), labels.shape, mode="clip")]
+def split(positions: np.ndarray, shape: Int3) -> tuple[np.ndarray, np.ndarray]:
+    """Split positions (3, ...) in a box into the flat index of the voxel below, and the share (3, ...) of the next.
+
+    Positions outside the box are moved to its edge, just short of the last voxel: a next one is always there. Changes
+    `positions`.
+    """
+    for axis, size in enumerate(shape):
+        np.clip(positions[axis], 0, np.nextafter(np.float32(size - 1), np.float32(0)), out=positions[axis])
+    lower = np.floor(positions)
+    positions -= lower
+    whole = lower.astype(np.int32)
+    flat = whole[0].astype(np.intp)
+    for axis in (1, 2):
+        flat *= shape[axis]
+        flat += whole[axis]
+    return flat, positions
+
+
+def linear(image: np.ndarray, lower: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Interpolate an image float32 (x, y, z) between the voxels at flat indices `lower` and the next ones."""
+    flat = image.ravel()
+    steps = (image.shape[1] * image.shape[2], image.shape[2], 1)
+    return between(flat, steps, lower, share)
+
+
+def between(flat: np.ndarray, steps: tuple[int, ...], lower: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Interpolate along the first of `steps` between what interpolation along the others gives."""
+    if not steps:
+        return flat.take(lower, mode="wrap")  # every index is in range; "wrap" is the mode that does not copy
+    here = between(flat, steps[1:], lower, share[1:])
+    beyond = between(flat[steps[0] :], steps[1:], lower, share[1:])
+    beyond -= here
+    beyond *= share[0]
+    beyond += here
+    return beyond
+
+
+def nearest(labels: np.ndarray, shape: Int3, lower: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Take labels, flat, of a box of `shape` at the voxels nearest; half way, the lower one. Changes `share`."""
+    np.rint(share, out=share)
+    share[0] *= shape[1] * shape[2]
+    share[1] *= shape[2]
+    share[0] += share[1]
+    share[0] += share[2]
+    return labels.take(lower + share[0].astype(np.intp), mode="wrap")

@@ -1,7 +1,8 @@
 """What is drawn, in numbers: by class, and by case."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from pipeline.config.sample import SampleSection
 from pipeline.labels import Labels
@@ -30,11 +31,56 @@ def case_shares(index: Index, sample: SampleSection) -> dict[str, float]:
     return shares
 
 
-def dominant_cases(index: Index, sample: SampleSection) -> dict[str, float]:
+def dominant_cases(shares: Mapping[str, float]) -> dict[str, float]:
     """Return the cases that supply over a tenth of all samples, with their share; none where there are 10 or fewer.
 
     Such a case holds rare classes nearly alone: what is learnt of them is learnt from it.
     """
-    if len(index.cases) <= 10:
+    if len(shares) <= 10:
         return {}
-    return {name: share for name, share in case_shares(index, sample).items() if share > LARGE_SHARE}
+    return {name: share for name, share in shares.items() if share > LARGE_SHARE}
+
+
+class Tally:
+    """How many patches of a run were drawn for each class and from each case.
+
+    classes, cases: their names; one that is never drawn is counted too. since_step: the first step that is counted.
+    """
+
+    def __init__(self, classes: Iterable[str], cases: Iterable[str], since_step: int = 1) -> None:
+        self.since_step = since_step
+        self.by_class = dict.fromkeys(classes, 0)
+        self.by_case = dict.fromkeys(cases, 0)
+
+    def add(self, drawn: Mapping[str, int], cases: Iterable[str]) -> None:
+        """Count a step. drawn: positive patches by class, see `count_drawn`. cases: where each patch came from."""
+        for name, count in drawn.items():
+            self.by_class[name] += count
+        for name in cases:
+            self.by_case[name] += 1
+
+    def class_shares(self) -> dict[str, float]:
+        """Return the share of the positive patches that each class has; {} where there is none yet."""
+        return shares(self.by_class)
+
+    def case_shares(self) -> dict[str, float]:
+        """Return the share of all patches that each case supplied, the largest first; {} where there is none yet."""
+        found = shares(self.by_case)
+        return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the counts as JSON values."""
+        return {"since_step": self.since_step, "by_class": self.by_class, "by_case": self.by_case}
+
+    @classmethod
+    def from_json(cls, saved: Mapping[str, Any]) -> "Tally":
+        """Return what `to_json` gave."""
+        tally = cls(saved["by_class"], saved["by_case"], saved["since_step"])
+        tally.by_class, tally.by_case = dict(saved["by_class"]), dict(saved["by_case"])
+        return tally
+
+
+def shares(counts: Mapping[str, int]) -> dict[str, float]:
+    """Return each count over their sum; {} where that is 0."""
+    total = sum(counts.values())
+    return {name: count / total for name, count in counts.items()} if total else {}

@@ -1,11 +1,11 @@
 """Train a network on the prepared cases of a work folder: the best model, and a state to continue from."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import yaml
@@ -14,20 +14,22 @@ from torch import nn
 from pipeline.config.check import check_inference, check_labels
 from pipeline.config.config import Config
 from pipeline.config.train import TrainSection
-from pipeline.dataset.folds import fold_of
+from pipeline.dataset.folds import held_out
 from pipeline.device import amp_dtype, choose, memory_format, memory_told
 from pipeline.files import hash_json, write_json
 from pipeline.head import Head
-from pipeline.labels import Labels
+from pipeline.labels import IGNORE, Labels
 from pipeline.log import log
 from pipeline.losses.build import build as build_loss
 from pipeline.losses.loss import Loss
 from pipeline.model import Model, ModelFacts
 from pipeline.nets.probe import Verdict, probe
 from pipeline.nets.registry import build, check_patch
+from pipeline.processes import available_cores
+from pipeline.sampling.batch import make_batch
 from pipeline.sampling.index import Index, build_index
-from pipeline.sampling.loader import Batch, batches, make_batch
-from pipeline.sampling.statistics import dominant_cases
+from pipeline.sampling.loader import batches
+from pipeline.sampling.statistics import case_shares, dominant_cases
 from pipeline.stages.data import training_cases
 from pipeline.store.reader import PreparedCase
 from pipeline.training.checkpoint import load_state
@@ -39,7 +41,7 @@ from pipeline.training.step import TOO_LARGE, Step
 from pipeline.training.trial import Trial
 from pipeline.training.validate import validate
 from pipeline.volume.intensity import Intensity, standardisation
-from pipeline.work import Outcome, WorkFolder, available_cores
+from pipeline.work import Outcome, WorkFolder
 
 CHANNELS_IN = 1
 MOST_WORKERS = 8
@@ -60,7 +62,8 @@ def run(config: Config) -> Outcome:
     requested stop has saved its state.
     """
     device = choose(config.train.device)
-    set_up_torch(config.train, device)
+    workers = loader_workers(config.sample.workers, device)
+    set_up_torch(config.train, workers, device)
     labels, cases = split(config)
     check_labels(config, labels)
     check_inference(config.infer, labels)
@@ -74,7 +77,8 @@ def run(config: Config) -> Outcome:
     if claim(folder, keys, resume=config.train.resume, restart=config.train.restart):
         log.info("%s is done; a run of another length or config needs a work folder of its own", folder)
         return Outcome(skipped=(folder.name,))
-    report_start(config, cases, index, verdict, device)
+    log.info("%s on %s with %d threads and %d loader processes", verdict.text, device, torch.get_num_threads(), workers)
+    report_data(config, cases, index)
     with memory_told(TOO_LARGE):
         progress = train(config, net, facts, cases, index, folder, device)
     ending = {"step": progress.step, "best_step": progress.best_step, "dice": progress.best_dice}
@@ -83,9 +87,22 @@ def run(config: Config) -> Outcome:
     return Outcome(done=(folder.name,))
 
 
-def set_up_torch(train: TrainSection, device: torch.device) -> None:
-    """Set threads, and whether torch must take algorithms whose results repeat bit for bit."""
-    torch.set_num_threads(available_cores() if train.threads == "auto" else train.threads)
+def loader_workers(given: int | Literal["auto"], device: torch.device) -> int:
+    """Return how many processes make batches.
+
+    By default none on a CPU, where training takes all cores itself, and the cores but one, at most 8, beside a GPU.
+    """
+    if given != "auto":
+        return given
+    return 0 if device.type == "cpu" else max(1, min(MOST_WORKERS, available_cores() - 1))
+
+
+def set_up_torch(train: TrainSection, workers: int, device: torch.device) -> None:
+    """Set threads, and whether torch must take algorithms whose results repeat bit for bit.
+
+    The processes that make batches have a core each; training has the others, and at least one.
+    """
+    torch.set_num_threads(max(1, available_cores() - workers) if train.threads == "auto" else train.threads)
     deterministic = device.type == "cpu" if train.deterministic == "auto" else train.deterministic
     torch.use_deterministic_algorithms(deterministic)
     if deterministic:
@@ -99,11 +116,12 @@ def set_up_torch(train: TrainSection, device: torch.device) -> None:
 def split(config: Config) -> tuple[Labels, Cases]:
     """Return the classes, and the prepared cases with those of the fold `train.fold` held out."""
     labels, listed, prepared = training_cases(config)
-    if config.train.fold == "all":
-        return labels, Cases(prepared, [])
-    fold = fold_of(listed, config.data.folds, config.seed)
-    held_out = [case for case in prepared if fold[case.name] == config.train.fold]
-    return labels, Cases([case for case in prepared if fold[case.name] != config.train.fold], held_out)
+    present = {case.name: set(case.counts) - {0, IGNORE} for case in prepared}
+    validation = held_out(listed, config.data.folds, config.seed, config.train.fold, present)
+    return labels, Cases(
+        training=[case for case in prepared if case.name not in validation],
+        validation=[case for case in prepared if case.name in validation],
+    )
 
 
 def make_net(config: Config, head: Head, device: torch.device) -> tuple[nn.Module, Verdict]:
@@ -138,12 +156,11 @@ def describe_model(config: Config, head: Head, cases: Sequence[PreparedCase], ve
     )  # fmt: skip
 
 
-def report_start(config: Config, cases: Cases, index: Index, verdict: Verdict, device: torch.device) -> None:
-    """Say what is about to be trained, and what is odd about the data."""
-    held_out = ", ".join(case.name for case in cases.validation) or "none"
-    log.info("%s on %s with %d threads", verdict.text, device, torch.get_num_threads())
-    log.info("%d training cases; held out for validation: %s", len(cases.training), held_out)
-    for name, share in dominant_cases(index, config.sample).items():
+def report_data(config: Config, cases: Cases, index: Index) -> None:
+    """Say what is learnt from, what is held out, and what is odd about it."""
+    validation = ", ".join(case.name for case in cases.validation) or "none"
+    log.info("%d training cases; held out for validation: %s", len(cases.training), validation)
+    for name, share in dominant_cases(case_shares(index, config.sample)).items():
         log.warning("%s supplies %.0f %% of all patches: what is learnt of rare classes rests on it", name, 100 * share)
 
 
@@ -161,11 +178,16 @@ def train(
     log.info("forward pass in %s", "float32" if amp is None else amp)
     step = Step(net, loss, make_optimiser(net, section), device=device, amp=amp, clip=section.clip)
     after = saved.step if saved else 0
-    recorder = Recorder(folder, facts.head, list(loss.terms), device, section.log_every_steps, after)
+    recorder = Recorder(
+        folder, facts.head, list(loss.terms), list(index.cases), device, every=section.log_every_steps, after_step=after
+    )
     recorder.board.text("config", "```yaml\n" + yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False) + "```")
+    workers = loader_workers(config.sample.workers, device)
     loop = Loop(
         step, section, config.seed, folder / "state", recorder,
-        batches=partial(stream, config, index, facts.intensity, device),
+        batches=partial(
+            batches, index, config.sample, config.augment, facts.intensity, config.seed, workers=workers
+        ),
         validate=partial(validate, net, cases.validation, facts, config.infer, device) if cases.validation else None,
         keep=partial(keep, net, facts, folder / "model"),
     )  # fmt: skip
@@ -193,20 +215,6 @@ def choose_amp(
         return amp_dtype(config.train.amp, device)
     first = make_batch(index, config.sample, config.augment, facts.intensity, config.seed, 1)
     return amp_dtype(config.train.amp, device, Trial(net, loss, first, device))
-
-
-def stream(
-    config: Config, index: Index, intensity: Intensity, device: torch.device, first_step: int, last_step: int
-) -> Iterator[Batch]:
-    """Yield the batches of steps from `first_step` up to, not including, `last_step`.
-
-    By default batches are made in this process on a CPU, where a second process would only take its cores, and by the
-    other cores beside a GPU.
-    """
-    given = config.sample.workers
-    beside_gpu = max(1, min(MOST_WORKERS, available_cores() - 1))
-    workers = given if given != "auto" else 0 if device.type == "cpu" else beside_gpu
-    return batches(index, config.sample, config.augment, intensity, config.seed, first_step, last_step, workers)
 
 
 def keep(net: nn.Module, facts: ModelFacts, folder: Path, step: int, dice: float | None) -> None:

@@ -13,7 +13,7 @@ from pipeline.config.train import TrainSection
 from pipeline.device import circumstances
 from pipeline.errors import Interrupted
 from pipeline.log import log
-from pipeline.sampling.loader import Batch
+from pipeline.sampling.batch import Batch
 from pipeline.training.checkpoint import State, save_state
 from pipeline.training.optimise import learning_rate, optimiser_tensors, restore_optimiser
 from pipeline.training.recorder import Recorder
@@ -23,6 +23,7 @@ from pipeline.training.validate import Validation
 
 PARTS = ("net/", "optimiser/")  # of the saved tensors' names
 MEASURED_STEPS = 20  # after which train.minutes becomes a step count
+UNKNOWN_END = 10**9  # until then batches come without end
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ class Loop:
         if not has_model:  # the next validation then writes one, and the last one is made again
             self.progress = replace(self.progress, validated=0, best_dice=None, best_step=0, stale_validations=0)
         self._tell_circumstances(saved.facts.get("circumstances", {}))
+        if "drawn" in saved.facts:
+            self.recorder.resume(saved.facts["drawn"])
 
     def _tell_circumstances(self, before: dict[str, Any]) -> None:
         """Say where the run will not have the bits of one that was left alone."""
@@ -90,6 +93,7 @@ class Loop:
             "scaler": self.step.scaler.state_dict(),
             "amp": None if self.step.amp is None else str(self.step.amp).removeprefix("torch."),
             "circumstances": circumstances(self.step.device),
+            "drawn": self.recorder.tally.to_json(),
         }
         save_state(self.states, State(self.progress.step, tensors, facts))
         self.saved_at = time.monotonic()
@@ -106,6 +110,8 @@ class Loop:
             except Interrupted:
                 self.save()
                 raise
+            finally:
+                self.stream = None  # ends its processes
         return self.progress
 
     def finished(self) -> bool:
@@ -130,8 +136,7 @@ class Loop:
         """Return the batch of the next step, from a stream that goes on over validations up to the end of the run."""
         if self.stream is None:
             first = self.progress.step + 1
-            last = self.progress.steps or max(MEASURED_STEPS, first)
-            self.stream = self.batches(first, last + 1)
+            self.stream = self.batches(first, (self.progress.steps or UNKNOWN_END) + 1)
         return next(self.stream)
 
     def _one(self) -> None:
@@ -159,7 +164,6 @@ class Loop:
             each = self.progress.seconds / self.progress.step
             steps = max(self.progress.step, round(self.train.minutes * 60 / each))
             self.progress = replace(self.progress, steps=steps)
-            self.stream = None
             log.info("train.minutes=%g at %.3g s a step: %d steps", self.train.minutes, each, steps)
 
     def _validation_due(self) -> bool:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from pipeline.device import memory_format, memory_told
 from pipeline.errors import UserError
 from pipeline.losses.loss import Loss
-from pipeline.sampling.loader import Batch
+from pipeline.sampling.batch import Batch
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch import nn
 
 from pipeline.log import log
 from pipeline.losses.loss import Loss
-from pipeline.sampling.loader import Batch
+from pipeline.sampling.batch import Batch
 from pipeline.training.step import Diverged, Step
 
 

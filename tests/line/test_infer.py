@@ -7,6 +7,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from safetensors.torch import load_file, save_file
 
 from pipeline.errors import UserError
@@ -47,6 +48,22 @@ def test_a_single_file_with_spaces_and_letters_beyond_ascii_is_predicted(
     config = configure(f"infer.model={model}", f'infer.input="{given}"')
     assert infer.run(config).done == ("Müller, Änne 1",)
     assert (config.work / "predict" / given.name).is_file()
+
+
+@pytest.mark.parametrize(("given", "written"), [("ct.mha", "ct.mha"), ("ct.nhdr", "ct.nrrd")])
+def test_a_ct_of_another_format_gets_the_same_labels_in_its_own(
+    configure: Configure, model: Path, source: Path, tmp_path: Path, given: str, written: str
+) -> None:
+    folder = tmp_path / "cts"
+    folder.mkdir()
+    shutil.copy(source / "images" / "hn_084.nii.gz", folder)
+    ct = sitk.ReadImage(str(folder / "hn_084.nii.gz"))
+    sitk.WriteImage(ct, str(folder / given))
+    config = configure(f"infer.model={model}", f"infer.input={folder}")
+    assert infer.run(config).done == ("ct", "hn_084")
+    expected, found = (sitk.ReadImage(str(config.work / "predict" / name)) for name in ("hn_084.nii.gz", written))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(found), sitk.GetArrayFromImage(expected))
+    np.testing.assert_allclose(found.GetOrigin(), ct.GetOrigin(), rtol=1e-15)
 
 
 def test_one_bad_ct_is_named_and_the_others_are_predicted(

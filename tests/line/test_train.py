@@ -2,6 +2,7 @@
 
 import csv
 import math
+import multiprocessing
 import os
 import shutil
 import signal
@@ -13,7 +14,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pipeline.errors import Interrupted, UserError
-from pipeline.files import read_json
+from pipeline.files import read_json, write_json
 from pipeline.inference import segment
 from pipeline.model import Model, read_facts
 from pipeline.stages import train
@@ -111,6 +112,28 @@ def test_an_interrupted_run_ends_with_the_same_bits(
     assert best[0] == best[1]
 
 
+def test_a_run_whose_loader_process_is_killed_ends_with_the_same_bits(
+    configure: Configure, trained: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = Recorder.step
+
+    def killing(self: Recorder, step: int, *args: object, **options: object) -> None:
+        real(self, step, *args, **options)  # type: ignore[arg-type]
+        if step == 3:
+            for process in multiprocessing.active_children():
+                process.kill()
+
+    monkeypatch.setattr(Recorder, "step", killing)
+    config = configure("sample.workers=1")
+    with caplog.at_level("INFO", logger="hounsfield"):
+        assert train.run(config).done == ("fold0",)
+    assert "worker 1 of 1" in caplog.text and "was killed by SIGKILL" in caplog.text
+    assert "patches by case since step 1: hn_" in caplog.text
+    assert multiprocessing.active_children() == []
+    ours, theirs = (load_file(work / "train/fold0/state" / FINAL) for work in (config.work, trained))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
 def test_a_stop_within_validation_is_followed_by_that_validation(
     configure: Configure, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,6 +198,21 @@ def test_without_a_held_out_fold_the_last_weights_are_the_model(configure: Confi
     provenance = read_facts(config.work / "train" / "all" / "model").provenance
     assert provenance["training_cases"] == list(TRAINING)
     assert provenance["step"] == 4
+
+
+def test_cases_that_the_data_set_names_for_validation_are_held_out(
+    configure: Configure, store: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(store, tmp_path / "store")
+    catalogue = read_json(tmp_path / "store" / "cases.json")
+    for case in catalogue["cases"]:
+        if case["name"] in TRAINING[1:3]:
+            case["split"] = "validation"
+    write_json(tmp_path / "store" / "cases.json", catalogue)
+    for fold, held_out in ((0, TRAINING[1:3]), ("all", ())):
+        _, cases = train.split(configure(f"train.fold={fold}", f"data.store={tmp_path / 'store'}"))
+        assert tuple(case.name for case in cases.validation) == held_out
+        assert {case.name for case in cases.training} == set(TRAINING) - set(held_out)
 
 
 def test_minutes_become_a_step_count_that_is_kept(configure: Configure) -> None:

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from pipeline.labels import Labels
+from pipeline.store.writer import write_case
 from pipeline.volume.grid import Grid
+from pipeline.volume.volume import Volume
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,8 +24,12 @@ class MemoryCase:
     def counts(self):
         return {value: count for value, count in enumerate(np.bincount(self.encoded.ravel()).tolist()) if count}
 
-    def foreground(self, label):
-        return np.argwhere(self.encoded == label).astype(np.int32)
+    @property
+    def stored_foreground(self):
+        return {label: count for label, count in self.counts.items() if label not in (0, 255)}
+
+    def foreground_voxel(self, label, number):
+        return tuple(np.argwhere(self.encoded == label)[number].tolist())
 
     def read(self, start_vox, shape_vox):
         image = np.full(shape_vox, -1024, np.int16)
@@ -67,3 +73,17 @@ def make_point_case():
 def sided():
     """Left and right (1, 2), which exchange in the mirror, and a class that does not (3)."""
     return Labels(values={"left": 1, "right": 2, "middle": 3}, swap=(("left", "right"),))
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Return a folder with two prepared cases, a and b, that have all three classes of `sided`."""
+    random = np.random.default_rng(0)
+    shape = (20, 16, 12)
+    grid = Grid(shape, np.diag((1, 1, 3, 1)))
+    for name in ("a", "b"):
+        hu = random.integers(-1000, 1000, shape).astype(np.int16)
+        encoded = random.choice(4, p=(0.97, 0.01, 0.01, 0.01), size=shape).astype(np.uint8)
+        made_from = {"key": "", "source_grid": grid, "crop": ((0, 0, 0), shape), "put_back": {}, "sources": {}}
+        write_case(tmp_path / name, name, Volume(hu, grid), encoded, **made_from)
+    return tmp_path

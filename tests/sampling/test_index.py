@@ -1,4 +1,5 @@
 from dataclasses import replace
+from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from pipeline.errors import UserError
 from pipeline.head import Head
 from pipeline.labels import IGNORE, Region
 from pipeline.sampling.index import build_index
+from pipeline.store.reader import PreparedCase
 
 
 @pytest.fixture
@@ -58,3 +60,9 @@ def test_in_the_mirror_a_region_needs_a_case_with_its_partner(make_point_case, s
     assert build_index([case], head, mirror=("y", "z")).sources[0].cases == ("case",)
     with pytest.raises(UserError, match="one side"):
         build_index([case], head, mirror=("x",))
+
+
+def test_what_a_worker_is_sent_of_each_case_is_small(store, sided):
+    cases = [replace(PreparedCase.open(store / "a"), name=f"case{number}") for number in range(101)]
+    one, many = (ForkingPickler.dumps(build_index(cases[:count], Head("softmax", sided))) for count in (1, 101))
+    assert (len(many) - len(one)) / 100 < 8_000

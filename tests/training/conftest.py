@@ -1,6 +1,7 @@
 """A network that needs no training, a case in memory, and a batch of it."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ from pipeline.config.net import NetSection
 from pipeline.head import Head
 from pipeline.labels import Labels
 from pipeline.model import ModelFacts
+from pipeline.sampling.batch import Batch
 from pipeline.sampling.draw import Draw
-from pipeline.sampling.loader import Batch
+from pipeline.training.recorder import Recorder
 from pipeline.volume.grid import Grid
 from pipeline.volume.intensity import Intensity
 
@@ -81,3 +83,15 @@ def batch() -> Batch:
         for slot, label in enumerate((1, None))
     )
     return Batch(labels[:, None].float(), labels, draws)
+
+
+@pytest.fixture
+def make_recorder():
+    """Return a function of a folder and a head to the recorder of a run with a Dice and a cross-entropy term."""
+
+    def make(
+        folder: Path, head: Head, cases: tuple[str, ...] = ("case_0", "case_1"), every: int = 1, after_step: int = 0
+    ) -> Recorder:
+        return Recorder(folder, head, ["dice", "ce"], cases, torch.device("cpu"), every=every, after_step=after_step)
+
+    return make

@@ -1,6 +1,6 @@
 """Which weights become the model, and what is saved beside them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +10,10 @@ import torch
 from pipeline.config.loss import LossSection
 from pipeline.config.train import TrainSection
 from pipeline.losses.build import build
+from pipeline.sampling.batch import Batch
 from pipeline.training.checkpoint import load_state, state_folders
 from pipeline.training.loop import Loop
 from pipeline.training.optimise import make_optimiser
-from pipeline.training.recorder import Recorder
 from pipeline.training.step import Step
 from pipeline.training.validate import Validation
 
@@ -22,7 +22,7 @@ NAN = float("nan")
 
 
 @pytest.fixture
-def run_with(net, facts, batch, tmp_path: Path) -> Callable:
+def run_with(net, facts, batch, make_recorder, tmp_path: Path) -> Callable:
     """Return a function that makes a run of 6 steps whose validations, after 2, 4 and 6, score what it is given."""
 
     def make(scores: list[float], kept: list) -> Loop:
@@ -36,7 +36,7 @@ def run_with(net, facts, batch, tmp_path: Path) -> Callable:
             return Validation({"bone": mean, "gland": NAN}, mean, np.zeros((4, 4, 3), np.uint8))
 
         return Loop(
-            step, train, 0, tmp_path / "state", Recorder(tmp_path, facts.head, ["dice", "ce"], CPU, 10, 0),
+            step, train, 0, tmp_path / "state", make_recorder(tmp_path, facts.head),
             batches=lambda first, last: iter([batch] * (last - first)),
             validate=validate, keep=lambda number, dice: kept.append((number, dice)),
         )  # fmt: skip
@@ -71,3 +71,29 @@ def test_a_crash_after_a_validation_repeats_none(run_with: Callable, tmp_path: P
     again.resume(state, has_model=True)
     again.run()
     assert kept == [(2, 0.5), (6, 0.75)]
+
+
+def test_what_was_drawn_is_counted_on_after_a_resume(run_with: Callable, tmp_path: Path) -> None:
+    with pytest.raises(StopIteration):  # the second validation fails, after the state of step 2
+        run_with([0.5], []).run()
+    again = run_with([0.5, 0.75], [])
+    again.resume(load_state(tmp_path / "state"), has_model=True)
+    assert (again.recorder.tally.by_case, again.recorder.tally.since_step) == ({"case_0": 2, "case_1": 2}, 1)
+    again.run()
+    assert again.recorder.tally.by_case == {"case_0": 6, "case_1": 6}
+
+
+def test_the_end_of_a_run_closes_its_batches(run_with: Callable, batch) -> None:
+    closed = []
+
+    def stream(first: int, last: int) -> Iterator[Batch]:
+        try:
+            while True:
+                yield batch
+        finally:
+            closed.append((first, last))
+
+    run = run_with([0.5, 0.5, 0.5], [])
+    run.batches = stream
+    run.run()
+    assert closed == [(1, 7)]

@@ -9,11 +9,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pipeline.monitor.table import read_rows
-from pipeline.training.recorder import Recorder
 from pipeline.training.step import StepResult
 from pipeline.training.validate import Validation
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -23,8 +20,10 @@ def result() -> StepResult:
     return StepResult(0.75, {"dice": 1.0, "ce": 0.5}, 2.0, 0.0, 1.0, logits)
 
 
-def test_speeds_are_means_since_the_last_shown_step_and_positives_are_counted(facts, batch, result, tmp_path) -> None:
-    recorder = Recorder(tmp_path, facts.head, ["dice", "ce"], CPU, every=4, after_step=0)
+def test_speeds_are_means_since_the_last_shown_step_and_positives_are_counted(
+    facts, batch, result, make_recorder, tmp_path
+) -> None:
+    recorder = make_recorder(tmp_path, facts.head, every=4)
     for step in (1, 2, 3, 4):
         recorder.step(step, 4, batch, result, lr=0.01, wait_s=0.1 * step, step_s=0.5)
     recorder.close()
@@ -41,8 +40,8 @@ def test_speeds_are_means_since_the_last_shown_step_and_positives_are_counted(fa
     )  # fmt: skip
 
 
-def test_a_score_that_is_no_number_is_left_out(facts, tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path, facts.head, ["dice"], CPU, every=1, after_step=0)
+def test_a_score_that_is_no_number_is_left_out(facts, make_recorder, tmp_path: Path) -> None:
+    recorder = make_recorder(tmp_path, facts.head)
     seen = Validation({"bone": 0.5, "gland": float("nan")}, 0.5, np.zeros((4, 4, 3), np.uint8))
     recorder.validation(7, seen)
     recorder.validation(8, replace(seen, dice={"bone": float("nan"), "gland": float("nan")}, mean=float("nan")))
@@ -56,9 +55,55 @@ def test_a_score_that_is_no_number_is_left_out(facts, tmp_path: Path) -> None:
     assert sorted(events.Tags()["scalars"]) == ["dice/bone", "dice/mean"]
 
 
-def test_what_was_drawn_is_told_with_the_step_it_was_counted_from(facts, batch, result, tmp_path, caplog) -> None:
-    recorder = Recorder(tmp_path, facts.head, ["dice", "ce"], CPU, every=1, after_step=20)
-    recorder.step(21, 30, batch, result, lr=0.01, wait_s=0.1, step_s=0.5)
+def step_of(batch, *cases):
+    """Return a batch with patches of these cases, the first of which is positive."""
+    return replace(batch, draws=tuple(replace(batch.draws[min(i, 1)], case=case) for i, case in enumerate(cases)))
+
+
+def test_shares_by_class_and_case_are_told_with_the_step_they_were_counted_from(
+    facts, batch, result, make_recorder, tmp_path, caplog
+) -> None:
+    recorder = make_recorder(tmp_path, facts.head, cases=("a", "b", "c"), after_step=20)
+    with caplog.at_level("INFO"):
+        recorder.step(21, 30, step_of(batch, "b", "b", "a", "b"), result, lr=0.01, wait_s=0.1, step_s=0.5)
+        recorder.close()
+    assert "positive patches by class since step 21: bone 100.0%, gland 0.0%" in caplog.messages
+    assert "patches by case since step 21: b 75.0%, a 25.0%, c 0.0%" in caplog.messages
+    events = EventAccumulator(str(tmp_path)).Reload()
+    (shown,) = events.Tensors("sample/cases/text_summary")
+    assert shown.step == 21
+    assert b"of 3 cases since step 21" in shown.tensor_proto.string_val[0]
+    assert b"| b | 75.0% |\n| a | 25.0% |\n| c | 0.0% |" in shown.tensor_proto.string_val[0]
+    assert events.Scalars("sample/largest_case_share")[0].value == 0.75
+    (spread,) = events.Histograms("sample/patches_by_case")
+    assert (spread.histogram_value.num, spread.histogram_value.sum, spread.histogram_value.max) == (3, 4, 3)
+
+
+def test_of_very_many_cases_ten_are_named_and_so_is_each_that_supplies_over_a_tenth(
+    facts, batch, result, make_recorder, tmp_path, caplog
+) -> None:
+    names = [f"case{i:04d}" for i in range(1000)]
+    recorder = make_recorder(tmp_path, facts.head, cases=names)
+    for step in range(1, 10):
+        drawn = step_of(batch, "case0500", names[step])
+        recorder.step(step, 9, drawn, result, lr=0.01, wait_s=0.1, step_s=0.5)
     with caplog.at_level("INFO"):
         recorder.close()
-    assert "positive patches by class since step 21: bone 100.0%" in caplog.text
+    (told,) = [message for message in caplog.messages if message.startswith("patches by case")]
+    assert told.startswith("patches by case since step 1: case0500 50.0%, case0001 5.6%") and told.count("case0") == 10
+    assert told.endswith("; the most drawn of 1000")
+    assert "over a tenth of all patches came from each of: case0500 50.0%" in caplog.messages
+    assert len(EventAccumulator(str(tmp_path)).Reload().Tags()["scalars"]) < 30
+
+
+def test_a_resumed_run_tells_what_was_drawn_before_and_counts_on(
+    facts, batch, result, make_recorder, tmp_path, caplog
+) -> None:
+    first = make_recorder(tmp_path, facts.head, cases=("a", "b"))
+    first.step(1, 3, step_of(batch, "a", "a"), result, lr=0.01, wait_s=0.1, step_s=0.5)
+    again = make_recorder(tmp_path, facts.head, cases=("a", "b"), after_step=1)
+    with caplog.at_level("INFO"):
+        again.resume(first.tally.to_json())
+    assert "patches by case since step 1: a 100.0%, b 0.0%" in caplog.messages
+    again.step(2, 3, step_of(batch, "b", "b"), result, lr=0.01, wait_s=0.1, step_s=0.5)
+    assert again.tally.case_shares() == {"a": 0.5, "b": 0.5}
