@@ -16,11 +16,15 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT /
 
 # A room imports rooms above it, never below.
 ROOMS = (
-    "errors", "log", "files", "labels", "config", "processes", "work", "volume", "dataset", "metrics", "store", "report",
-    "device", "head", "losses", "nets", "model", "inference", "sampling", "monitor", "training", "export",
-    "stages", "cli",
+    "errors", "log", "files", "labels", "config", "processes", "work", "volume", "formats", "dataset", "health",
+    "metrics", "store", "report", "device", "head", "losses", "nets", "model", "inference", "sampling", "monitor",
+    "training", "planning", "export", "stages", "cli",
 )  # fmt: skip
 FIRST_ROOM_OF = {"torch": "device", "monai": "device", "tensorboard": "monitor", "matplotlib": "report"}
+
+LATE_IMPORTS = {
+    ("formats/dispatch.py", "pipeline.formats.itk"): "SimpleITK takes 90 MiB of every process that imports it",
+}
 
 # What turns logits into probabilities or decisions, or labels into targets, is said once.
 OUTPUT_RULES = {
@@ -120,13 +124,14 @@ def test_heavy_packages_are_imported_by_their_rooms_and_those_below_only() -> No
     assert offences == []
 
 
-def test_only_the_command_line_imports_inside_a_function() -> None:
+def test_only_the_command_line_and_what_was_measured_import_inside_a_function() -> None:
     offences = [
         f"{name_of(module)}:{line} imports {name}"
         for module in MODULES
         if room_of(module) not in ("cli", "__init__")
         for function in functions_of(tree_of(module))
         for line, name in imports_of(function)
+        if (name_of(module), name) not in LATE_IMPORTS
     ]
     assert offences == []
 
@@ -195,6 +200,8 @@ def test_only_the_log_and_the_command_line_print() -> None:
 def test_files_and_functions_are_short(folder: str) -> None:
     offences = []
     for file in sorted((ROOT / folder).rglob("*.py")):
+        if "site-packages" in file.parts:  # of the peers' environment, which bench/setup.sh makes
+            continue
         text = file.read_text(encoding="utf-8")
         if len(text.splitlines()) > 400:
             offences.append(f"{file.relative_to(ROOT)}: {len(text.splitlines())} lines")

@@ -9,7 +9,7 @@ from pipeline.config.section import Count, Device, Location, Section
 
 
 class InferSection(Section):
-    input: Location | None = Field(None, description="a NIfTI file or a folder; default: images of the test cases")
+    input: Location | None = Field(None, description="a CT file or a folder of them; default: images of the test cases")
     model: Location | None = Field(None, description="model folder; default: that of train.fold in the work folder")
     overlap: float = Field(0.5, ge=0, lt=1, description="share of a window that the next one covers again")
     mirror: tuple[Literal["x", "y", "z"], ...] = Field(

@@ -1,7 +1,7 @@
 """What many scores say together: means over cases and classes, with what was missed counted in."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import isnan
 from typing import Any
 
@@ -37,6 +37,20 @@ def summarise(scores: Sequence[Score]) -> dict[str, Any]:
             for label in dict.fromkeys(score.label for score in scores)
         },
     }
+
+
+def summarise_groups(scores: Sequence[Score], group_of: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Summarise the scores of each group of cases apart, as `summarise` does; {} where no case has a group.
+
+    group_of: the group of each case by name, "" where it has none. Groups are sorted by name, so that those without
+    one, which are summarised together under "", come first; a group none of whose cases has scores is left out.
+    """
+    if not any(group_of.values()):
+        return {}
+    by_group: dict[str, list[Score]] = {}
+    for score in scores:
+        by_group.setdefault(group_of[score.case], []).append(score)
+    return {group: summarise(by_group[group]) for group in sorted(by_group)}
 
 
 def _states(scores: Sequence[Score]) -> set[tuple[str, str, str]]:

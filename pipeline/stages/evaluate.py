@@ -10,30 +10,57 @@ from typing import Any
 import numpy as np
 
 from pipeline.config.config import Config
-from pipeline.dataset.layouts import case_name, nifti_files, read_labels
+from pipeline.dataset.cases import Case
+from pipeline.dataset.checks import load_label
+from pipeline.dataset.layouts import declared_labels, read_labels
 from pipeline.errors import UserError
 from pipeline.files import hash_json, read_json, stamp, write_json
+from pipeline.formats.dispatch import EXPECTED, files_in, read_label, stem, written_name
 from pipeline.labels import Labels
 from pipeline.log import log, table
 from pipeline.metrics.score import METRICS, Score, score_case
-from pipeline.metrics.summary import summarise
+from pipeline.metrics.summary import summarise, summarise_groups
 from pipeline.report.tables import cell, write_csv
 from pipeline.stages.data import cases_of, labels_of
-from pipeline.volume.nifti import read_label
+from pipeline.stages.predictions import prediction_names
 from pipeline.work import Outcome, Unit, WorkFolder, available_cores, run_units
 
 FORMAT = 1  # of the file of scores of a case; a new number scores every case again
 COLUMNS = ("case", "label", "metric", "value", "state")
-HEAD = ("class", "Dice", "IoU", "HD95 mm", "NSD", "detected", "false alarms")
+HEAD = ("Dice", "IoU", "HD95 mm", "NSD", "detected", "false alarms")
 DIGITS = {"dice": 3, "iou": 3, "hd95_mm": 1, "nsd": 3}
+UNGROUPED = "(no group)"
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A case's two label files; `prediction` may not be there."""
+    """A case with its truth, and the file of its prediction, which may not be there."""
 
-    truth: Path
+    case: Case
     prediction: Path
+
+    @property
+    def truth(self) -> Path:
+        """The file of the truth; of masks their folder."""
+        files = self.truth_files()
+        return files["label"] if "label" in files else next(iter(files.values())).parent
+
+    def truth_files(self) -> dict[str, Path]:
+        """Return the files that the truth is read from by role: the label map, or masks and the CT they lie on."""
+        return {role: path for role, path in self.case.files().items() if role != "image" or self.case.has_masks}
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What scores depend on beside the files.
+
+    overlap: classes whose mask files may overlap, see `load_label`.
+    tolerance_mm: distance up to which the normalised surface Dice forgives.
+    """
+
+    labels: Labels
+    overlap: tuple[str, ...]
+    tolerance_mm: float
 
 
 def run(config: Config) -> Outcome:
@@ -46,19 +73,20 @@ def run(config: Config) -> Outcome:
     pairs = find_pairs(config)
     labels = choose_labels(config, pairs)
     folder = WorkFolder(config.work).evaluate
-    tolerance_mm = config.evaluate.tolerance_mm
-    units = [_unit(name, pair, folder, labels, tolerance_mm) for name, pair in pairs.items()]
-    make = partial(_score_unit, pairs=pairs, labels=labels, tolerance_mm=tolerance_mm)
+    rules = Rules(labels, config.data.overlap, config.evaluate.tolerance_mm)
+    units = [_unit(name, pair, folder, rules) for name, pair in pairs.items()]
+    make = partial(_score_unit, pairs=pairs, rules=rules)
     workers = available_cores() if config.evaluate.workers == "auto" else config.evaluate.workers
+    group_of = {name: pair.case.group for name, pair in pairs.items()}
 
     def report(failed: Collection[str] = ()) -> None:
         scores: list[Score] = []
         for unit in units:
             if unit.name in failed:
-                scores += _score_as_missed(unit.name, pairs[unit.name], labels)
+                scores += _score_as_missed(pairs[unit.name].case, rules)
             else:
                 scores += [Score.from_json(score) for score in read_json(unit.output)["scores"]]
-        _report(folder, scores, tuple(failed), tolerance_mm)
+        _report(folder, scores, group_of, tuple(failed), rules.tolerance_mm)
 
     outcome = run_units(folder, units, make, workers=workers, gathered=report)
     if outcome.failed:
@@ -67,28 +95,29 @@ def run(config: Config) -> Outcome:
 
 
 def find_pairs(config: Config) -> dict[str, Pair]:
-    """Return the pair of files of each case by name: of the two folders given, else of the test cases.
+    """Return each case with its prediction by name: of the two folders given, else of the test cases.
 
-    Predictions are found by the name of the truth (or of the CT) without .nii or .nii.gz; one that has no truth is
-    left out with a warning. Cases in `data.exclude` are left out.
+    Predictions are found by the name that infer gives them, whatever their format; one that has no truth is left out
+    with a warning. Cases in `data.exclude` are left out.
     """
     chosen = config.evaluate
     prediction_folder = chosen.prediction or WorkFolder(config.work).predict
     if not prediction_folder.is_dir():
         raise UserError(f"{prediction_folder}: no such folder of predictions; run infer, or set evaluate.prediction.")
-    predictions = nifti_files(prediction_folder)
+    predictions = files_in(prediction_folder)
     named = _truths_in(chosen.truth) if chosen.truth else _test_truths(config)
+    expected = {stem(Path(name)) or name: name for name in named}
     pairs = {
-        name: Pair(truth, predictions.get(stem, prediction_folder / f"{stem}.nii.gz"))
-        for stem, (name, truth) in named.items()
-        if name not in config.data.exclude
+        named[name].name: Pair(named[name], predictions.get(key, prediction_folder / name))
+        for key, name in expected.items()
+        if named[name].name not in config.data.exclude
     }
     if not any(pair.prediction.exists() for pair in pairs.values()):
         raise UserError(
             f"{prediction_folder}: none of its {len(predictions)} label files is named as one of the {len(pairs)} "
             f"cases to be scored ({_listed(pairs)}); run infer, or set evaluate.truth and evaluate.prediction."
         )
-    strange = sorted(set(predictions) - set(named))
+    strange = sorted(set(predictions) - set(expected))
     if strange:
         log.warning("%s: left out, as there is no truth for them: %s", prediction_folder, _listed(strange))
     return pairs
@@ -102,29 +131,32 @@ def choose_labels(config: Config, pairs: Mapping[str, Pair]) -> Labels:
         return config.labels.build()
     if config.evaluate.truth is None:
         return labels_of(config)
-    folders = (config.evaluate.truth, config.evaluate.truth.absolute().parent, config.data.source)
-    described = [labels for folder in folders if folder is not None and (labels := read_labels(folder)) is not None]
+    beside = [declared_labels(folder) for folder in (config.evaluate.truth, config.evaluate.truth.absolute().parent)]
+    source = [read_labels(config.data.source)] if config.data.source and not any(beside) else []
+    described = [labels for labels in (*beside, *source) if labels is not None]
     if described:
         return described[0]
     files = [path for pair in pairs.values() for path in (pair.truth, pair.prediction) if path.exists()]
     return _labels_found(files)
 
 
-def _truths_in(folder: Path) -> dict[str, tuple[str, Path]]:
-    """Return name and label file of each case in the folder `evaluate.truth`, by what its prediction is called."""
-    found = nifti_files(folder) if folder.is_dir() else {}
+def _truths_in(folder: Path) -> dict[str, Case]:
+    """Return the label files in the folder `evaluate.truth` as cases, by the name of their predictions."""
+    found = files_in(folder) if folder.is_dir() else {}
     if not found:
-        raise UserError(f"evaluate.truth: {folder} is no folder that holds .nii or .nii.gz label files; give one.")
-    return {name: (name, path) for name, path in found.items()}
+        raise UserError(f"evaluate.truth: {folder} is no folder that holds {EXPECTED} label files; give one.")
+    return {written_name(path): Case(name, path, path, name, "test") for name, path in found.items()}
 
 
-def _test_truths(config: Config) -> dict[str, tuple[str, Path]]:
-    """Return name and label file of each test case, by what a prediction of its CT is called."""
-    tests = [case for case in cases_of(config) if case.split == "test"]
+def _test_truths(config: Config) -> dict[str, Case]:
+    """Return the test cases that have a truth, by the name of their predictions."""
+    cases = cases_of(config)
+    names = prediction_names(cases)
+    tests = [case for case in cases if case.split == "test"]
     without = [case.name for case in tests if case.label is None]
     if without:
         log.warning("left out, as these test cases have no label: %s", _listed(without))
-    truths = {case_name(case.image) or case.name: (case.name, case.label) for case in tests if case.label is not None}
+    truths = {names[case.name]: case for case in tests if case.label is not None}
     if not truths:
         raise UserError(
             "data.source: the data set has no test case with a label; list some under 'test' in its dataset.json, or "
@@ -147,50 +179,49 @@ def _labels_found(files: Sequence[Path]) -> Labels:
     return Labels({f"label {value}": (value,) for value in values})
 
 
-def _unit(name: str, pair: Pair, folder: Path, labels: Labels, tolerance_mm: float) -> Unit:
+def _unit(name: str, pair: Pair, folder: Path, rules: Rules) -> Unit:
     """Return the unit of a case; its key tells whether it must be scored again."""
+    files = {**pair.truth_files(), "prediction": pair.prediction}
     key = {
         "format": FORMAT,
-        "files": [stamp(path) if path.exists() else None for path in (pair.truth, pair.prediction)],
-        "labels": labels.to_json(),
-        "tolerance_mm": tolerance_mm,
+        "files": {role: stamp(path) if path.exists() else None for role, path in files.items()},
+        "labels": rules.labels.to_json(),
+        "overlap": rules.overlap if pair.case.has_masks else (),
+        "tolerance_mm": rules.tolerance_mm,
     }
     return Unit(name, hash_json(key), folder / "cases" / f"{name}.json")
 
 
-def _score_unit(
-    unit: Unit, temporary: Path, *, pairs: Mapping[str, Pair], labels: Labels, tolerance_mm: float
-) -> dict[str, Any] | None:
+def _score_unit(unit: Unit, temporary: Path, *, pairs: Mapping[str, Pair], rules: Rules) -> dict[str, Any] | None:
     """Score one case and write its scores."""
     pair = pairs[unit.name]
     if not pair.prediction.exists():
         raise UserError(f"{pair.prediction}: no prediction for {pair.truth}; predict it, or leave the case out.")
-    truth, prediction = read_label(pair.truth), read_label(pair.prediction)
+    truth, prediction = load_label(pair.case, rules.labels, rules.overlap), read_label(pair.prediction)
     if not truth.grid.matches(prediction.grid):
         raise UserError(
             f"{pair.prediction} lies on another grid than {pair.truth}: {prediction.grid.describe()} against "
             f"{truth.grid.describe()}; bring the prediction onto the grid of the truth."
         )
     scores = score_case(
-        _encode(pair.truth, truth.voxels, labels),
-        _encode(pair.prediction, prediction.voxels, labels),
+        truth.voxels,
+        _encode(pair.prediction, prediction.voxels, rules.labels),
         truth.grid.spacing_mm,
-        labels,
+        rules.labels,
         case=unit.name,
-        tolerance_mm=tolerance_mm,
+        tolerance_mm=rules.tolerance_mm,
     )
     write_json(temporary, {"format": FORMAT, "case": unit.name, "scores": [score.to_json() for score in scores]})
     return None
 
 
-def _score_as_missed(name: str, pair: Pair, labels: Labels) -> list[Score]:
+def _score_as_missed(case: Case, rules: Rules) -> list[Score]:
     """Score a case as if nothing had been predicted; no scores where its truth cannot be used either."""
     try:
-        truth = read_label(pair.truth)
-        encoded = _encode(pair.truth, truth.voxels, labels)
+        truth = load_label(case, rules.labels, rules.overlap)
     except UserError:
         return []  # its sentence is what the unit failed with
-    return score_case(encoded, np.zeros_like(encoded), truth.grid.spacing_mm, labels, case=name)
+    return score_case(truth.voxels, np.zeros_like(truth.voxels), truth.grid.spacing_mm, rules.labels, case=case.name)
 
 
 def _encode(path: Path, voxels: np.ndarray, labels: Labels) -> np.ndarray:
@@ -201,15 +232,24 @@ def _encode(path: Path, voxels: np.ndarray, labels: Labels) -> np.ndarray:
         raise UserError(f"{path}: {error}") from error
 
 
-def _report(folder: Path, scores: Sequence[Score], failed: Sequence[str], tolerance_mm: float) -> None:
-    """Write cases.csv and summary.json, and print the table."""
-    rows = [[score[column] for column in COLUMNS] for score in (score.to_json() for score in scores)]
-    write_csv(folder / "cases.csv", COLUMNS, rows)
+def _report(
+    folder: Path, scores: Sequence[Score], group_of: Mapping[str, str], failed: Sequence[str], tolerance_mm: float
+) -> None:
+    """Write cases.csv and summary.json, and print the tables."""
     summary = {**summarise(scores), "tolerance_mm": tolerance_mm, "metrics": METRICS, "incomplete": list(failed)}
+    groups = summarise_groups(scores, group_of)
+    columns = (*COLUMNS, "group") if groups else COLUMNS
+    if groups:
+        summary["groups"] = groups
+    rows = [[{**score.to_json(), "group": group_of[score.case]}[column] for column in columns] for score in scores]
+    write_csv(folder / "cases.csv", columns, rows)
     write_json(folder / "summary.json", summary)
     if not scores:
         return
-    table(f"{summary['cases']} cases, mean (mean over detected)", HEAD, _table_rows(summary))
+    table(f"{summary['cases']} cases, mean (mean over detected)", ("class", *HEAD), _table_rows(summary))
+    if groups:
+        lines = [[name or UNGROUPED, str(group["cases"]), *_means_of(group)] for name, group in groups.items()]
+        table("the same mean over the cases of each group", ("group", "cases", *HEAD), lines)
     if failed:
         log.warning("incomplete: counted as missed wherever the truth could be read: %s", _listed(failed))
     log.info("scores of each case: %s; summary: %s", folder / "cases.csv", folder / "summary.json")
@@ -223,10 +263,14 @@ def _table_rows(summary: Mapping[str, Any]) -> list[list[str]]:
         means = [f"{cell(label[m]['mean'], d)} ({cell(label[m]['detected_mean'], d)})" for m, d in DIGITS.items()]
         detected = f"{states['both']} of {states['both'] + states['missed']}"
         rows.append([name, *means, detected, str(states["false_alarm"])])
+    return [*rows, ["mean over cases", *_means_of(summary)]]
+
+
+def _means_of(summary: Mapping[str, Any]) -> list[str]:
+    """Return the cells of a line of means over cases: a cell for each column of HEAD."""
     means = [f"{cell(summary['mean'][m], d)} ({cell(summary['detected_mean'][m], d)})" for m, d in DIGITS.items()]
     alarms = sum(label["states"]["false_alarm"] for label in summary["labels"].values())
-    detected = f"{summary['detected_count']} of {summary['truth_count']}"
-    return [*rows, ["mean over cases", *means, detected, str(alarms)]]
+    return [*means, f"{summary['detected_count']} of {summary['truth_count']}", str(alarms)]
 
 
 def _listed(names: Sequence[str] | Mapping[str, Any], most: int = 8) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,23 +11,30 @@ import torch
 from pipeline.config.check import check_inference
 from pipeline.config.config import Config
 from pipeline.config.infer import InferSection
-from pipeline.dataset.layouts import case_name, nifti_files
 from pipeline.device import choose
 from pipeline.errors import UserError
 from pipeline.files import hash_json, stamp
+from pipeline.formats.dispatch import EXPECTED, files_in, read_image, stem, write_label, written_name
 from pipeline.inference.predict import Predict, predictor
 from pipeline.inference.segment import segment
 from pipeline.log import log, table
 from pipeline.model import Model, ModelFacts, hash_of
 from pipeline.stages.data import cases_of
-from pipeline.volume.nifti import read_image, write_label
+from pipeline.stages.predictions import prediction_names
 from pipeline.work import Outcome, Unit, WorkFolder, available_cores, gather, run_units
 
 FORMAT = 1  # of what a prediction is made of; a new number predicts every case again
 
 
+class Scan(NamedTuple):
+    """A CT to be predicted, and the file name of its prediction."""
+
+    image: Path
+    prediction: str
+
+
 def run(config: Config) -> Outcome:
-    """Predict each CT as a unit into `<work>/predict`, under the CT's own file name.
+    """Predict each CT as a unit into `<work>/predict`, in its own format and under its own file name.
 
     Raises UserError where the model cannot be used, or there is no CT.
     """
@@ -38,45 +45,47 @@ def run(config: Config) -> Outcome:
     torch.set_num_threads(available_cores())
     model = Model.load(folder, device, allow=config.net.name)
     check_inference(chosen, model.facts.labels)
-    images = find_images(config)
+    scans = find_scans(config)
     model_hash = hash_of(folder)
-    units = [unit_of(name, path, work.predict, model_hash, chosen) for name, path in images.items()]
+    units = [unit_of(name, scan, work.predict, model_hash, chosen) for name, scan in scans.items()]
     predict = predictor(model.net, model.facts.head, chosen, device)
-    make = partial(predict_case, images=images, predict=predict, facts=model.facts, infer=chosen)
+    make = partial(predict_case, scans=scans, predict=predict, facts=model.facts, infer=chosen)
     log.info("%d CTs with the model %s on %s", len(units), folder, device)
     outcome = run_units(work.predict, units, make, workers=0, shard=chosen.shard, what="infer")
     report(gather(work.predict, units) or [], model.facts)
     return outcome
 
 
-def find_images(config: Config) -> dict[str, Path]:
-    """Return the CTs to predict by name: `infer.input`, a file or a folder of files, else the test cases' images.
+def find_scans(config: Config) -> dict[str, Scan]:
+    """Return the CTs to predict by name: `infer.input`, a file or a folder of files, else those of the test cases.
 
     Cases in `data.exclude` are left out.
     """
     given = config.infer.input
     if given is None:
-        images = {case.name: case.image for case in cases_of(config) if case.split == "test"}
-        if not images:
+        cases = cases_of(config)
+        names = prediction_names(cases)
+        scans = {case.name: Scan(case.image, names[case.name]) for case in cases if case.split == "test"}
+        if not scans:
             raise UserError(
-                "infer.input: not set, and the data set lists no test cases; give a NIfTI file or a folder of them."
+                "infer.input: not set, and the data set lists no test cases; give a CT file or a folder of them."
             )
-        return images
+        return scans
     if given.is_file():
-        found = {case_name(given) or given.name: given}
+        found = {stem(given) or given.name: given}
     elif given.is_dir():
-        found = nifti_files(given)
+        found = files_in(given)
     else:
-        raise UserError(f"infer.input: {given} is neither a file nor a folder; give a NIfTI file or a folder of them.")
-    images = {name: path for name, path in found.items() if name not in config.data.exclude}
-    if not images:
-        raise UserError(f"infer.input: {given} holds no .nii or .nii.gz file that data.exclude does not leave out.")
-    return images
+        raise UserError(f"infer.input: {given} is neither a file nor a folder; give a CT file or a folder of them.")
+    scans = {name: Scan(path, written_name(path)) for name, path in found.items() if name not in config.data.exclude}
+    if not scans:
+        raise UserError(f"infer.input: {given} holds no {EXPECTED} file that data.exclude does not leave out.")
+    return scans
 
 
-def unit_of(name: str, image: Path, predictions: Path, model_hash: str, infer: InferSection) -> Unit:
+def unit_of(name: str, scan: Scan, predictions: Path, model_hash: str, infer: InferSection) -> Unit:
     """Return the unit of a CT; its key tells whether it must be predicted again."""
-    output = predictions / image.name
+    image, output = scan.image, predictions / scan.prediction
     if output.exists() and image.exists() and output.samefile(image):
         raise UserError(f"infer.input: {image.parent} is where predictions are written; give another work folder.")
     key = {
@@ -89,10 +98,10 @@ def unit_of(name: str, image: Path, predictions: Path, model_hash: str, infer: I
 
 
 def predict_case(
-    unit: Unit, temporary: Path, *, images: Mapping[str, Path], predict: Predict, facts: ModelFacts, infer: InferSection
+    unit: Unit, temporary: Path, *, scans: Mapping[str, Scan], predict: Predict, facts: ModelFacts, infer: InferSection
 ) -> dict[str, Any]:
     """Segment one CT and write its labels; return the volume of each class in ml."""
-    image = read_image(images[unit.name])
+    image = read_image(scans[unit.name].image)
     encoded = segment(image, predict, facts, infer).voxels
     write_label(temporary, facts.labels.restore(encoded), image)
     # Plane by plane, as bincount makes 8 bytes of every voxel that it is given.

@@ -1,7 +1,7 @@
 import pytest
 
 from pipeline.metrics.score import Score, State
-from pipeline.metrics.summary import summarise
+from pipeline.metrics.summary import summarise, summarise_groups
 
 NAN = float("nan")
 
@@ -63,3 +63,14 @@ def test_volumes_have_class_means_and_no_overall_mean() -> None:
     summary = summarise([Score("a", "liver", "volume_ml_truth", 1200.0, "both")])
     assert summary["mean"] == {}
     assert summary["labels"]["liver"]["volume_ml_truth"]["mean"] == 1200.0
+
+
+def test_groups_are_summarised_apart_and_cases_without_one_together() -> None:
+    groups = summarise_groups(SCORES, {"a": "north", "b": "", "c": "north", "failed": "south"})
+    assert list(groups) == ["", "north"]
+    assert groups["north"] == summarise([score for score in SCORES if score.case in "ac"])
+    assert groups[""] == summarise([score for score in SCORES if score.case == "b"])
+
+
+def test_cases_of_which_none_has_a_group_are_not_grouped() -> None:
+    assert summarise_groups(SCORES, {"a": "", "b": "", "c": ""}) == {}

@@ -8,6 +8,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from pipeline.config.config import Config
 from pipeline.config.load import load
@@ -198,3 +199,80 @@ def test_folders_of_empty_labels_are_refused(configure: Callable[..., Config], f
             write(path, np.zeros((10, 8, 8), np.uint8))
     with pytest.raises(UserError, match="background"):
         choose_labels(configure(), find_pairs(configure()))
+
+
+def copy_as(path: Path, target: Path) -> None:
+    """Write an image again in the format of another suffix."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    sitk.WriteImage(sitk.ReadImage(str(path)), str(target))
+
+
+def test_truth_and_prediction_may_have_different_formats(
+    configure: Callable[..., Config], folders: tuple[Path, Path]
+) -> None:
+    truth, prediction = folders
+    copy_as(truth / "a.nii.gz", truth / "a.mha")
+    copy_as(prediction / "b.nii", prediction / "b.nrrd")
+    for path in (truth / "a.nii.gz", prediction / "b.nii"):
+        path.unlink()
+    config = configure()
+    assert run(config).done == ("a", "b")
+    assert summary_of(config)["mean"]["dice"] == pytest.approx((0.75 + 1) / 2)
+
+
+@pytest.fixture
+def structures(tmp_path: Path) -> Path:
+    """A data set with a mask a structure, of two test cases, whose CTs are all called ct.nii.gz."""
+    source = tmp_path / "structures"
+    for name in ("s1", "s2"):
+        write(source / name / "ct.nii.gz", np.full((10, 8, 8), -1000, np.int16))
+        write(source / name / "segmentations" / "liver.nii.gz", block())
+        write(source / name / "segmentations" / "spleen.nii.gz", block(shift=3))
+    (source / "dataset.json").write_text(json.dumps({"test": ["s1", "s2"], "groups": {"s1": "old scanner"}}))
+    return source
+
+
+def test_a_mask_for_each_structure_is_a_truth(structures: Path, tmp_path: Path) -> None:
+    given = [f"work={tmp_path / 'work'}", f"data.source={structures}", "labels={liver: 4, spleen: 7}"]
+    overlapping = load([*given, "evaluate.workers=1"])
+    ordered = load([*given, "evaluate.workers=1", "data.overlap=[spleen, liver]"])
+    expected = 4 * block()
+    expected[block(shift=3) > 0] = 7
+    for name in ("s1", "s2"):
+        write(tmp_path / "work" / "predict" / f"{name}.nii.gz", expected)
+    assert all("overlaps" in sentence for sentence in run(overlapping).failed.values())
+    assert run(ordered).done == ("s1", "s2")
+    assert summary_of(ordered)["mean"]["dice"] == 1.0
+    assert run(ordered).skipped == ("s1", "s2")
+    write(structures / "s2" / "segmentations" / "liver.nii.gz", block(shift=2))
+    assert run(ordered).done == ("s2",)  # a mask has changed
+    write(structures / "s1" / "ct.nii.gz", np.full((10, 8, 8), -1001, np.int16), np.diag([2, 2, 4, 1]))
+    assert "another grid" in run(ordered).failed["s1"]  # the CT that the masks lie on has changed
+
+
+def test_scores_are_reported_apart_for_each_group(
+    structures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, shift in (("s1", 0), ("s2", 1)):
+        write(tmp_path / "work" / "predict" / f"{name}.nii.gz", block(shift))
+    config = load([f"work={tmp_path / 'work'}", f"data.source={structures}", "labels={liver: 1}", "evaluate.workers=1"])
+    run(config)
+    summary = summary_of(config)
+    assert {name: (group["cases"], group["mean"]["dice"]) for name, group in summary["groups"].items()} == {
+        "": (1, pytest.approx(0.75)), "old scanner": (1, 1.0),
+    }  # fmt: skip
+    assert summary["mean"]["dice"] == pytest.approx((1 + 0.75) / 2)
+    shown = capsys.readouterr().out
+    assert "old scanner" in shown and "(no group)" in shown
+    with (config.work / "evaluate" / "cases.csv").open() as file:
+        assert {(row["case"], row["group"]) for row in csv.DictReader(file)} == {("s1", "old scanner"), ("s2", "")}
+
+
+def test_without_groups_there_is_no_word_of_them(
+    configure: Callable[..., Config], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = configure()
+    run(config)
+    assert "groups" not in summary_of(config)
+    assert "group" not in capsys.readouterr().out
+    assert "group" not in (config.work / "evaluate" / "cases.csv").read_text()
