@@ -106,14 +106,18 @@ def circumstances(device: torch.device) -> dict[str, Any]:
     }
 
 
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """True for what torch, on a GPU or a CPU, and NumPy raise where memory does not suffice."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
+
+
 @contextmanager
 def memory_told(cure: str) -> Iterator[None]:
     """Turn running out of memory, on a GPU or a CPU, in torch or NumPy, into a UserError that says `cure`."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:  # torch's CPU allocator raises no better kind than RuntimeError
-        kinds = (torch.OutOfMemoryError, MemoryError)
-        if not isinstance(error, kinds) and "DefaultCPUAllocator" not in str(error):
+        if not is_out_of_memory(error):
             raise
         found = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
         raise UserError(f"not enough memory ({found}); {cure}.") from error

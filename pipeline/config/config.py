@@ -25,7 +25,7 @@ class Config(Section):
     # Not validated: while JSON is read, a Path is no legal path.
     work: Location = Field(Path("runs/work"), validate_default=False, description="folder of this experiment")
     seed: int = Field(0, ge=0, lt=2**32, description="what every random choice starts from")
-    labels: LabelsSection | None = Field(None, description="default: those in dataset.json of data.source")
+    labels: LabelsSection | None = Field(None, description="default: those that the data set names")
     data: DataSection = DataSection()
     plan: PlanSection = PlanSection()
     prepare: PrepareSection = PrepareSection()
