@@ -27,10 +27,12 @@ def stage_commands() -> list[tuple[str, str, str]]:
 
 def test_the_pages_do_have_commands() -> None:
     assert {stage for page, stage, _ in stage_commands() if page == "README.md"} == {
+        "plan",
         "prepare",
         "train",
         "infer",
         "evaluate",
+        "doctor",
     }
 
 

@@ -41,7 +41,7 @@ class AugmentSection(Section):
     anisotropy: float = Field(
         3.0, ge=1, description="axes whose spacing is more times the finest are not rotated, scaled, bent or smoothed"
     )
-    noise_std: float = Field(0.1, ge=0, description="largest deviation of Gaussian noise, as a share of the window")
+    noise_std: float = Field(0.03, ge=0, description="largest deviation of Gaussian noise, as a share of the window")
     noise_probability: Probability = 0.1
     blur_vox: Range = Field((0.5, 1.0), description="deviation of the Gaussian along each axis")
     blur_probability: Probability = 0.1

@@ -122,7 +122,7 @@ def test_a_change_that_is_turned_on_alone_has_the_strength_it_has_among_all(name
 def test_strengths_lie_within_their_bounds_and_fill_them():
     drawn = [draw_strengths(ALWAYS, np.random.default_rng(seed)) for seed in range(400)]
     bounds = {
-        "noise_std": (0, 0.1), "low_resolution": (0.5, 1), "brightness": (0.75, 1.25), "contrast": (0.75, 1.25),
+        "noise_std": (0, 0.03), "low_resolution": (0.5, 1), "brightness": (0.75, 1.25), "contrast": (0.75, 1.25),
         "gamma": (0.7, 1.5), "gamma_inverted": (0.7, 1.5),
     }  # fmt: skip
     for name, (low, high) in bounds.items():

@@ -1,0 +1,46 @@
+"""How the cores are shared between training and the processes that make its batches."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from pipeline.config.train import TrainSection
+from pipeline.stages import train
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.fixture(autouse=True)
+def threads_as_before() -> Iterator[None]:
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic)
+
+
+@pytest.mark.parametrize(
+    ("cores", "given", "device", "workers", "threads"),
+    [
+        (4, "auto", CPU, 0, 4),
+        (4, 1, CPU, 1, 3),
+        (2, 2, CPU, 2, 1),
+        (4, 0, CUDA, 0, 4),
+        (4, "auto", CUDA, 3, 1),
+        (1, "auto", CUDA, 1, 1),
+        (64, "auto", CUDA, 8, 56),
+    ],
+)
+def test_training_has_the_cores_that_its_loader_leaves(
+    monkeypatch: pytest.MonkeyPatch, cores: int, given: int, device: torch.device, workers: int, threads: int
+) -> None:
+    monkeypatch.setattr(train, "available_cores", lambda: cores)
+    assert train.loader_workers(given, device) == workers
+    train.set_up_torch(TrainSection(), workers, CPU)
+    assert torch.get_num_threads() == threads
+
+
+def test_threads_that_are_given_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "available_cores", lambda: 8)
+    train.set_up_torch(TrainSection(threads=2), 4, CPU)
+    assert torch.get_num_threads() == 2
