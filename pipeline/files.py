@@ -19,6 +19,7 @@ from pipeline.errors import UserError
 
 TEMPORARY_PREFIX = ".partial-"
 STALE_AFTER_S = 24 * 3600.0
+STANDS_ALREADY = (errno.ENOTEMPTY, errno.EEXIST)
 CANNOT_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # some network file systems, asked for a folder
 
 
@@ -84,17 +85,26 @@ def publish(temporary: Path, path: Path) -> None:
             if file.is_file():
                 flush(file)
         flush(temporary)
-        if path.is_dir():
+        while not _renamed(temporary, path):  # again where another process has put its own there in between
             old = temporary_sibling(path)
-            path.rename(old)
-            temporary.rename(path)
+            with suppress(FileNotFoundError):
+                path.rename(old)
             remove(old)
-        else:
-            temporary.rename(path)
     else:
         flush(temporary)
         temporary.replace(path)
     flush(path.parent)
+
+
+def _renamed(temporary: Path, path: Path) -> bool:
+    """Rename a folder; return False where a folder with files stands in its place."""
+    try:
+        temporary.rename(path)
+    except OSError as error:
+        if error.errno not in STANDS_ALREADY:
+            raise
+        return False
+    return True
 
 
 def flush(path: Path) -> None:

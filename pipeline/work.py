@@ -123,8 +123,7 @@ def run_units(
     A unit whose `make` raises fails with a sentence and an `error.json`, and the others go on; so does a unit whose
     process dies. Raises Interrupted on SIGINT, after the processes were ended and their temporary files removed.
     """
-    position, count = (int(part) for part in shard.split("/"))
-    mine = units[position - 1 :: count]
+    mine = of_shard(units, shard)
     (stage / "records").mkdir(parents=True, exist_ok=True)
     for folder in {stage, stage / "records", *(unit.output.parent for unit in mine)}:
         remove_leftovers(folder)
@@ -143,6 +142,17 @@ def run_units(
     done = tuple(name for name, why in ended if why is None)
     failed = {name: why.sentence for name, why in ended if why is not None}
     return Outcome(done, skipped, failed, frozenset(name for name, why in ended if why and why.by_machine))
+
+
+def of_shard(units: Sequence[Unit], shard: str) -> Sequence[Unit]:
+    """Return the units of the shard "i/n"."""
+    position, count = (int(part) for part in shard.split("/"))
+    return units[position - 1 :: count]
+
+
+def forget(stage: Path, unit: Unit) -> None:
+    """Have a unit made again by the next `run_units`, though its output may stand."""
+    _record_path(stage, unit).unlink(missing_ok=True)
 
 
 def _make_all(stage: Path, tasks: Sequence[Task], make: Make, workers: int, what: str) -> dict[str, Failure | None]:
@@ -190,17 +200,19 @@ def _standing(stage: Path, unit: Unit) -> dict[str, Any] | None:
         record = read_json(path) if path.exists() else {}
     except UserError:
         return None
-    if record.get("key") != unit.key or record.get("outputs") != _sizes(unit.output):
+    if record.get("key") != unit.key or record.get("outputs") != _sizes(unit.output, unit.output.name):
         return None
     return record
 
 
-def _sizes(output: Path) -> dict[str, int]:
-    """Return the size in bytes of the output file, or of each file of the output folder; empty where none is there."""
-    if output.is_file():
-        return {output.name: output.stat().st_size}
-    files = sorted(path for path in output.rglob("*") if path.is_file())
-    return {str(path.relative_to(output.parent)): path.stat().st_size for path in files}
+def _sizes(made: Path, name: str) -> dict[str, int]:
+    """Return the size in bytes of a file, or of each in a folder, under the name `name`; empty where none is there."""
+    with suppress(FileNotFoundError):  # another process may be putting its own there
+        if made.is_file():
+            return {name: made.stat().st_size}
+        files = sorted(path for path in made.rglob("*") if path.is_file())
+        return {str(Path(name, path.relative_to(made))): path.stat().st_size for path in files}
+    return {}
 
 
 def _attempt(stage: Path, make: Make, task: Task) -> Failure | None:
@@ -210,13 +222,16 @@ def _attempt(stage: Path, make: Make, task: Task) -> Failure | None:
     try:
         unit.output.parent.mkdir(parents=True, exist_ok=True)
         facts = make(unit, temporary)
+        if _standing(stage, unit) is not None:
+            return None  # another process has made the same unit meanwhile
         # An old record must never stand beside a new output: the sizes alone would not tell them apart.
         _record_path(stage, unit).unlink(missing_ok=True)
+        outputs = _sizes(temporary, unit.output.name)
         publish(temporary, unit.output)
         record = {
             "name": unit.name,
             "key": unit.key,
-            "outputs": _sizes(unit.output),
+            "outputs": outputs,
             "seconds": round(time.perf_counter() - started_s, 3),
             "peak_memory_bytes": peak_memory_bytes(),
             "versions": versions(),

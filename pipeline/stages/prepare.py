@@ -1,29 +1,43 @@
 """Bring every training case to the training grid, once, where patches can be read from it quickly."""
 
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.config.config import Config
-from pipeline.dataset.cases import Case, leave_out
+from pipeline.dataset.cases import Case, check_patients, leave_out
 from pipeline.dataset.checks import count_foreground, load_pair
-from pipeline.dataset.layouts import find_cases, read_labels
+from pipeline.dataset.layouts import declared_labels, find_cases
 from pipeline.errors import UserError
 from pipeline.files import hash_file, hash_json, stamp
 from pipeline.labels import Labels
 from pipeline.log import log, table
-from pipeline.stages.data import encoding, labels_of, store_of
+from pipeline.stages.data import encoding, label_key, labels_of, store_of
 from pipeline.store.catalogue import Catalogue
-from pipeline.store.layout import FORMAT, case_folder
+from pipeline.store.classes import class_table, reason_against
+from pipeline.store.layout import FORMAT, Compress, case_folder
 from pipeline.store.reader import PreparedCase
 from pipeline.store.writer import write_case
 from pipeline.volume.grid import Float3, Int3, box_of
 from pipeline.volume.resample import resample_labels, to_training_grid
-from pipeline.work import Outcome, Unit, available_cores, run_units
+from pipeline.work import Outcome, Unit, available_cores, forget, of_shard, run_units
 
+RENAMED_AFTER_S = 1.0
 COLUMNS = ("case", "CT voxels", "CT mm", "prepared voxels", "classes", "put back")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What of the config decides what is stored of a case."""
+
+    labels: Labels
+    spacing_mm: Float3
+    overlap: tuple[str, ...]
+    compress: Compress
 
 
 def run(config: Config) -> Outcome:
@@ -34,30 +48,79 @@ def run(config: Config) -> Outcome:
     Raises UserError where the data set as a whole cannot be used.
     """
     if config.data.source is None:
-        raise UserError("data.source: not set; expected a folder with images/ and labels/, as in data.source=/my/data.")
+        raise UserError("data.source: not set; expected a data set, as in data.source=/my/data (see docs/data.md).")
     labels = labels_of(config)
     tell_disagreement(config, labels)
-    store, spacing_mm = store_of(config), config.prepare.spacing_mm
-    found = find_cases(config.data.source, labels)
-    cases = {case.name: case for case in leave_out(found, config.data.exclude) if case.split == "train"}
+    store = store_of(config)
+    stored = classes_to_store(store, labels, config.prepare.spacing_mm)
+    found = find_cases(config.data.source, stored)
+    kept = leave_out(found, config.data.exclude)
+    check_patients(kept)
+    cases = {case.name: case for case in kept if case.is_for_training}
     if not cases:
         raise UserError(
-            f"data.source: {config.data.source} has no training case; list fewer under 'test' or data.exclude."
+            f"data.source: {config.data.source} has no training case; make fewer of them test cases, or list fewer "
+            "under data.exclude."
         )
-    units = [unit_of(case, store, labels, spacing_mm) for case in cases.values()]
-    Catalogue(labels, spacing_mm, tuple(found), {unit.name: unit.key for unit in units}).write(store)
-    make = partial(prepare_case, cases=cases, labels=labels, spacing_mm=spacing_mm)
+    recipe = Recipe(stored, config.prepare.spacing_mm, config.data.overlap, config.store.compress)
+    units = [unit_of(case, store, recipe) for case in cases.values()]
+    Catalogue(stored, recipe.spacing_mm, tuple(found), {unit.name: unit.key for unit in units}).write(store)
+    forget_damaged(store, of_shard(units, config.prepare.shard))
+    make = partial(prepare_case, cases=cases, recipe=recipe)
     workers = available_cores() if config.prepare.workers == "auto" else config.prepare.workers
     outcome = run_units(store, units, make, workers=workers, shard=config.prepare.shard, what="prepare")
     standing = {*outcome.done, *outcome.skipped}
-    report([PreparedCase.open(unit.output) for unit in units if unit.name in standing], labels, store)
+    seen = class_table(stored, labels, store)
+    report([opened(unit).seen_as(seen) for unit in units if unit.name in standing], labels, store)
     return outcome
+
+
+def classes_to_store(store: Path, labels: Labels, spacing_mm: Float3) -> Labels:
+    """Return the classes to prepare: the store's, where there is one and `labels` can be taken from it, else `labels`.
+
+    Cases that stand need not be made again then, and training takes its classes from the stored ones.
+    """
+    try:
+        catalogue = Catalogue.read(store)
+    except UserError:
+        return labels
+    stored, named = catalogue.labels, any(case.has_masks for case in catalogue.cases)
+    if catalogue.format != FORMAT or catalogue.spacing_mm != spacing_mm or encoding(stored) == encoding(labels):
+        return labels
+    if reason_against(stored, labels) or (named and not labels.values.items() <= stored.values.items()):
+        return labels
+    log.info(
+        "labels: %s can be taken from %s, which %s holds: its cases are kept as they are; for these classes alone "
+        "prepare into another store, such as with work=FOLDER",
+        *(dict(labels.values), dict(stored.values), store),
+    )
+    return stored
+
+
+def forget_damaged(store: Path, units: Sequence[Unit]) -> None:
+    """Have prepared cases made again that were cut short or altered since."""
+    for unit in units:
+        if unit.output.exists():
+            try:
+                PreparedCase.open(unit.output)
+            except UserError as error:
+                log.warning("%s", error)
+                forget(store, unit)
+
+
+def opened(unit: Unit) -> PreparedCase:
+    """Open a case that stands; another process that makes the same may be putting its own there at this moment."""
+    try:
+        return PreparedCase.open(unit.output)
+    except UserError:
+        time.sleep(RENAMED_AFTER_S)
+        return PreparedCase.open(unit.output)
 
 
 def tell_disagreement(config: Config, labels: Labels) -> None:
     """Log where the classes of the config are not those of the data set's own dataset.json."""
     assert config.data.source is not None
-    own = read_labels(config.data.source)
+    own = declared_labels(config.data.source)
     if own is not None and (own.names != labels.names or encoding(own) != encoding(labels)):
         log.warning(
             "labels: the config's %s count, not those of %s: %s",
@@ -65,28 +128,24 @@ def tell_disagreement(config: Config, labels: Labels) -> None:
         )
 
 
-def unit_of(case: Case, store: Path, labels: Labels, spacing_mm: Float3) -> Unit:
+def unit_of(case: Case, store: Path, recipe: Recipe) -> Unit:
     """Return the unit of a case; its key holds all that changes a bit of what is stored, and nothing else."""
     key = {
         "format": FORMAT,
-        "spacing_mm": spacing_mm,
-        "labels": encoding(labels),
-        "files": {role: stamp(path) if path.exists() else None for role, path in files_of(case).items()},
+        "compress": recipe.compress,
+        "spacing_mm": recipe.spacing_mm,
+        "labels": label_key(case, recipe.labels, recipe.overlap),
+        "files": {role: stamp(path) if path.exists() else None for role, path in case.files().items()},
     }
     return Unit(case.name, hash_json(key), case_folder(store, case.name))
 
 
-def files_of(case: Case) -> dict[str, Path]:
-    """Return the files of a case by what they are."""
-    return {"image": case.image} | ({} if case.label is None else {"label": case.label})
-
-
-def prepare_case(unit: Unit, temporary: Path, *, cases: Mapping[str, Case], labels: Labels, spacing_mm: Float3) -> None:
+def prepare_case(unit: Unit, temporary: Path, *, cases: Mapping[str, Case], recipe: Recipe) -> None:
     """Read, check and resample one case, and write it at `temporary`."""
     case = cases[unit.name]
-    sources = {role: stamp(path) for role, path in files_of(case).items() if path.exists()}
-    image, label = load_pair(case, labels)
-    prepared, start, shape = to_training_grid(image, spacing_mm)
+    sources = {role: stamp(path) for role, path in case.files().items() if path.exists()}
+    image, label = load_pair(case, recipe.labels, recipe.overlap)
+    prepared, start, shape = to_training_grid(image, recipe.spacing_mm)
     body = np.ascontiguousarray(label.voxels[box_of(start, shape)])
     lost = count_foreground(label.voxels) - count_foreground(body)
     if lost:
@@ -99,6 +158,7 @@ def prepare_case(unit: Unit, temporary: Path, *, cases: Mapping[str, Case], labe
         crop=(start, shape),
         put_back=put_back,
         sources={role: source | {"sha256": hash_file(Path(source["path"]))} for role, source in sources.items()},
+        compress=recipe.compress,
     )
 
 

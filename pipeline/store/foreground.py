@@ -1,7 +1,8 @@
-"""Voxels of each class to draw patches around: few enough to keep, and some from every object."""
+"""Voxels of each class: how many, and which to draw patches around, few enough to keep and some from every object."""
 
 import cc3d
 import numpy as np
+from scipy.ndimage import find_objects
 
 from pipeline.labels import IGNORE
 
@@ -17,26 +18,46 @@ def foreground_coordinates(encoded: np.ndarray) -> dict[int, np.ndarray]:
     all, of every connected object (26 neighbours); objects too many for that get equally many. The same array always
     gives the same voxels.
     """
-    objects = np.where(encoded == IGNORE, 0, encoded)
-    places = np.flatnonzero(objects)
-    if not places.size:
-        return {}
-    component = cc3d.connected_components(objects, connectivity=26).ravel()[places]
-    classes = objects.ravel()[places]
     found = {}
-    for label in np.unique(classes):
-        of_class = np.flatnonzero(classes == label)
-        chosen = of_class[choose(component[of_class])]
-        found[int(label)] = np.stack(np.unravel_index(places[chosen], encoded.shape), axis=1).astype(np.int32)
+    for label, box in enumerate(find_objects(encoded), 1):
+        if box is not None and label != IGNORE:
+            corner = [extent.start for extent in box]
+            found[label] = (coordinates_of(encoded[box] == label) + corner).astype(np.int32)
     return found
 
 
+def count_indices(encoded: np.ndarray) -> dict[int, int]:
+    """Return how many voxels of encoded labels (x, y, z) have each class index, 0 and 255 too, that occurs."""
+    counts = np.zeros(256, np.int64)
+    for plane in encoded:  # at once they would be turned into integers of eight times the memory
+        counts += np.bincount(plane.reshape(-1), minlength=256)
+    return {int(index): int(counts[index]) for index in np.flatnonzero(counts)}
+
+
+def coordinates_of(mask: np.ndarray) -> np.ndarray:
+    """Return the voxels of a class, or those chosen of them, where `mask`, bool (x, y, z), has it: (n, 3)."""
+    places = np.flatnonzero(mask)
+    if len(places) > MOST_OF_CLASS:
+        component = cc3d.connected_components(mask, connectivity=26)
+        places = places[choose(component.reshape(-1)[places])]
+    return np.stack(np.unravel_index(places, mask.shape), axis=1)
+
+
 def choose(component: np.ndarray) -> np.ndarray:
-    """Choose among the voxels of a class: object number of each (n,) -> sorted positions, at most 10,000."""
+    """Choose among the voxels of a class: object number of each (n,) -> sorted positions, at most 10,000.
+
+    Object numbers are small: a table of them is made.
+    """
     if len(component) <= MOST_OF_CLASS:
         return np.arange(len(component))
     order = np.random.Generator(np.random.Philox(key=0)).permutation(len(component))
-    _, number, sizes = np.unique(component[order], return_inverse=True, return_counts=True)
+    sizes = np.bincount(component)
+    present = np.flatnonzero(sizes)
+    if len(present) == 1:
+        return np.sort(order[:MOST_OF_CLASS])
+    number_of = np.zeros(len(sizes), np.min_scalar_type(len(present)))  # 16 bits are sorted several times faster
+    number_of[present] = np.arange(len(present))
+    number, sizes = number_of[component[order]], sizes[present]
     guaranteed = rank_within(number, sizes) < guaranteed_of_object(sizes)
     first = np.argsort(~guaranteed, kind="stable")
     return np.sort(order[first[:MOST_OF_CLASS]])

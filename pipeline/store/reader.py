@@ -1,8 +1,8 @@
 """A prepared case read from disk, a box at a time."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,16 @@ import numpy as np
 
 from pipeline.dataset.cases import leave_out
 from pipeline.errors import UserError
-from pipeline.files import read_json
+from pipeline.labels import IGNORE
+from pipeline.store.arrays import read_list, read_voxels
 from pipeline.store.catalogue import Catalogue
-from pipeline.store.layout import FACTS, FOREGROUND, FORMAT, IMAGE, LABEL, case_folder
+from pipeline.store.facts import read_facts, whole
+from pipeline.store.layout import FACTS, FOREGROUND, IMAGE, LABEL, Layout, case_folder, layout_of_format_1
+from pipeline.store.tiles import box_at
 from pipeline.volume.grid import Grid, Int3
 from pipeline.volume.intensity import AIR_HU
 
-MOST_OPEN = 256  # each mapped array holds a file open, of which a process may have 1024
+NOT_A_CLASS = (0, IGNORE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +32,10 @@ class PreparedCase:
     counts: class index (0 and 255 too) -> voxels, for every one that occurs.
     histogram: (410,) int64 voxels by HU, see `volume.intensity.histogram`.
     put_back: class index -> objects that resampling lost and that were put back.
+    stored_foreground: class index -> how many of its voxels `foreground` has.
+    hashes: file -> its SHA-256.
+    foreground_rows: class index -> (first row, rows) of each of its parts in the file of coordinates.
+    table: class index as it is stored -> class index as it is seen, 256 bytes; None where they are the same.
     """
 
     name: str
@@ -43,27 +50,43 @@ class PreparedCase:
     put_back: Mapping[int, int]
     stored_foreground: Mapping[int, int]
     hashes: Mapping[str, str]
+    layout: Layout
+    foreground_rows: Mapping[int, tuple[tuple[int, int], ...]]
+    table: bytes | None = None
 
     @classmethod
     def open(cls, folder: Path) -> "PreparedCase":
-        """Open a prepared case: its facts are read, its arrays only looked at.
+        """Open a prepared case: its facts are read, its arrays only looked at, unless they are younger.
 
-        Raises UserError where it is not there, has another format, or an array is missing or of another size.
+        Raises UserError where it is not there, has a format that cannot be read, or was cut short or altered.
         """
         facts = read_facts(folder)
-        return cls(
-            name=facts["name"],
-            folder=folder,
-            key=facts["key"],
-            grid=Grid.from_json(facts["grid"]),
-            source_grid=Grid.from_json(facts["source_grid"]),
-            crop_start_vox=tuple(facts["crop"]["start_vox"]),
-            crop_shape_vox=tuple(facts["crop"]["shape_vox"]),
-            counts=by_class(facts["counts"]),
-            histogram=np.array(facts["histogram"], np.int64),
-            put_back=by_class(facts["put_back"]),
-            stored_foreground=by_class(facts["foreground"]),
-            hashes={file: array["sha256"] for file, array in facts["arrays"].items()},
+        with whole(folder / FACTS):
+            return from_facts(folder, facts)
+
+    def seen_as(self, table: np.ndarray) -> "PreparedCase":
+        """Return the case as if it had been stored with class index `table[i]` in place of each index i.
+
+        table: (256,) uint8, see `classes.class_table`. No file is changed. A merged class has the coordinates of all
+        of its parts. Raises ValueError where background becomes anything else, or ignored voxels become a class:
+        coordinates of neither were kept.
+        """
+        if table[0] != 0 or table[IGNORE] not in NOT_A_CLASS:
+            raise ValueError("background must stay background, and ignored voxels cannot become a class")
+        if all(table[index] == index for index in self.counts):
+            return self
+        rows: dict[int, tuple[tuple[int, int], ...]] = {}
+        for index, parts in self.foreground_rows.items():
+            if table[index] not in NOT_A_CLASS:
+                rows[int(table[index])] = rows.get(int(table[index]), ()) + parts
+        before = np.arange(256, dtype=np.uint8) if self.table is None else np.frombuffer(self.table, np.uint8)
+        return replace(
+            self,
+            counts=added(self.counts, table),
+            put_back=added(self.put_back, table),
+            stored_foreground={index: sum(size for _, size in parts) for index, parts in rows.items()},
+            foreground_rows=rows,
+            table=table[before].tobytes(),
         )
 
     def read(self, start_vox: Int3, shape_vox: Int3) -> tuple[np.ndarray, np.ndarray]:
@@ -72,36 +95,99 @@ class PreparedCase:
         The box may begin or end outside the case, or lie outside altogether: there is air (-1024 HU) and background.
         Raises UserError where the arrays cannot be read any more.
         """
-        image = np.full(shape_vox, AIR_HU, np.int16)
-        label = np.zeros(shape_vox, np.uint8)
-        theirs, ours = [], []
-        for start, size, whole in zip(start_vox, shape_vox, self.grid.shape_vox, strict=True):
-            first, last = max(start, 0), min(start + size, whole)
-            if first >= last:
-                return image, label
-            theirs.append(slice(first, last))
-            ours.append(slice(first - start, last - start))
-        image[tuple(ours)] = self._array(IMAGE)[tuple(theirs)]
-        label[tuple(ours)] = self._array(LABEL)[tuple(theirs)]
-        return image, label
+        found = box_at(start_vox, shape_vox, self.grid.shape_vox)
+        if found is None:
+            return np.full(shape_vox, AIR_HU, np.int16), np.zeros(shape_vox, np.uint8)
+        start, inside = found
+        label = self._box(LABEL, start, inside, shape_vox, np.uint8, 0)
+        if self.table is not None:
+            seen = bytearray(label.data).translate(self.table)  # several times faster than NumPy's indexing
+            label = np.frombuffer(seen, np.uint8).reshape(shape_vox)
+        return self._box(IMAGE, start, inside, shape_vox, np.int16, AIR_HU), label
 
     def foreground(self, label: int) -> np.ndarray:
-        """Return voxels of a class to draw from, (n, 3) int32: all, or a sample of 10,000; (0, 3) where it has none."""
-        start = sum(count for other, count in self.stored_foreground.items() if other < label)
-        return np.array(self._array(FOREGROUND)[start : start + self.stored_foreground.get(label, 0)])
+        """Return voxels of a class to draw from, (n, 3) int32: all, or a sample of 10,000; (0, 3) where it has none.
 
-    def _array(self, file: str) -> np.ndarray:
-        return mapped(self.folder / file, self.hashes[file])
+        A class that was merged by `seen_as` has those of all its parts.
+        """
+        stored = self._coordinates()
+        parts = [stored[first : first + size] for first, size in self.foreground_rows.get(label, ())]
+        return np.concatenate([np.empty((0, 3), np.int32), *parts])
+
+    def foreground_voxel(self, label: int, number: int) -> Int3:
+        """Return row `number` of `foreground(label)`, which has `stored_foreground[label]`; no other one is read."""
+        for first, size in self.foreground_rows[label]:
+            if number < size:
+                x, y, z = self._coordinates()[first + number].tolist()
+                return x, y, z
+            number -= size
+        raise IndexError(f"{self.name}: class {label} has no coordinate of that number")
+
+    def _box(
+        self, role: str, start: Int3, inside: tuple[slice, slice, slice], shape_vox: Int3, kind: type, outside: int
+    ) -> np.ndarray:
+        box: np.ndarray = np.empty(shape_vox, kind)
+        target = box[inside]
+        if target.shape != box.shape:
+            box.fill(outside)
+        file = role + self.layout.suffix
+        read_voxels(self.folder / file, self.hashes[file], self.layout, self.grid.shape_vox, start, target)
+        return box
+
+    def _coordinates(self) -> np.ndarray:
+        return read_list(self.folder / FOREGROUND, self.hashes[FOREGROUND])
+
+
+def from_facts(folder: Path, facts: Mapping[str, Any]) -> PreparedCase:
+    """Make a case of what case.json says. Raises KeyError, TypeError or ValueError where that is not whole."""
+    grid = Grid.from_json(facts["grid"])
+    layout = layout_of_format_1(grid.shape_vox) if facts["format"] == 1 else Layout.from_json(facts["layout"])
+    sizes = by_class(facts["foreground"])
+    firsts = accumulate(sizes.values(), initial=0)
+    return PreparedCase(
+        name=facts["name"],
+        folder=folder,
+        key=facts["key"],
+        grid=grid,
+        source_grid=Grid.from_json(facts["source_grid"]),
+        crop_start_vox=tuple(facts["crop"]["start_vox"]),
+        crop_shape_vox=tuple(facts["crop"]["shape_vox"]),
+        counts=by_class(facts["counts"]),
+        histogram=np.array(facts["histogram"], np.int64),
+        put_back=by_class(facts["put_back"]),
+        stored_foreground=sizes,
+        hashes={file: facts["arrays"][file]["sha256"] for file in (*roles(layout), FOREGROUND)},
+        layout=layout,
+        foreground_rows={index: ((first, sizes[index]),) for index, first in zip(sizes, firsts, strict=False)},
+    )
+
+
+def roles(layout: Layout) -> tuple[str, str]:
+    """Return the names of the files of image and labels."""
+    return IMAGE + layout.suffix, LABEL + layout.suffix
+
+
+def by_class(given: Mapping[str, int]) -> dict[int, int]:
+    """Turn the keys of a JSON object back into class indices."""
+    return {int(label): count for label, count in given.items()}
+
+
+def added(counts: Mapping[int, int], table: np.ndarray) -> dict[int, int]:
+    """Return counts by class index with those of all indices that become the same one added up."""
+    sums: dict[int, int] = {}
+    for index, count in counts.items():
+        sums[int(table[index])] = sums.get(int(table[index]), 0) + count
+    return dict(sorted(sums.items()))
 
 
 def open_store(store: Path, exclude: Collection[str] = ()) -> list[PreparedCase]:
-    """Open the training cases of a store, sorted by name, but for those named in `exclude`.
+    """Open the training and validation cases of a store, sorted by name, but for those named in `exclude`.
 
     Raises UserError where there is no store, `exclude` names a case that it does not have, or a case is not prepared,
-    or was prepared from other files or with other settings than the store was last told.
+    was prepared from other files or with other settings than the store was last told, or was cut short or altered.
     """
     catalogue = Catalogue.read(store)
-    wanted = [case.name for case in leave_out(catalogue.cases, exclude) if case.split == "train"]
+    wanted = [case.name for case in leave_out(catalogue.cases, exclude) if case.is_for_training]
     folders = {name: case_folder(store, name) for name in sorted(wanted)}
     cases = [PreparedCase.open(folder) for folder in folders.values() if (folder / FACTS).exists()]
     current = [case for case in cases if case.key == catalogue.keys.get(case.name)]
@@ -113,43 +199,3 @@ def open_store(store: Path, exclude: Collection[str] = ()) -> list[PreparedCase]
             f"({listed}); run prepare, or leave them out with data.exclude."
         )
     return current
-
-
-def read_facts(folder: Path) -> dict[str, Any]:
-    """Return what case.json says, after a look at whether the arrays are those it tells of."""
-    path = folder / FACTS
-    if not path.exists():
-        raise UserError(f"{folder}: no prepared case; run prepare.")
-    facts = read_json(path)
-    found = facts.get("format") if isinstance(facts, dict) else None
-    if found != FORMAT:
-        raise UserError(f"{path}: format {found!r}, expected {FORMAT}; run prepare to make the case again.")
-    for file, array in facts["arrays"].items():
-        size = (folder / file).stat().st_size if (folder / file).is_file() else 0
-        if size != array["size"]:
-            raise UserError(
-                f"{folder / file}: {size} bytes, expected {array['size']}; remove {folder} and run prepare "
-                "to make it again."
-            )
-    return facts
-
-
-def by_class(given: Mapping[str, int]) -> dict[int, int]:
-    """Turn the keys of a JSON object back into class indices."""
-    return {int(label): count for label, count in given.items()}
-
-
-@lru_cache(maxsize=MOST_OPEN)
-def mapped(path: Path, sha256: str) -> np.ndarray:
-    """Map an array; the hash tells one that was made again from the one that a process has mapped already.
-
-    Raises UserError where it cannot be read: a store may be moved, or its disk go away, during a run.
-    """
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, EOFError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(
-            f"{path}: cannot be read any more ({reason}); if the store was moved or removed, put it back, or run "
-            "prepare again."
-        ) from error

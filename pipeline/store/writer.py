@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.files import hash_file, write_json
-from pipeline.store.foreground import foreground_coordinates
-from pipeline.store.layout import ARRAYS, FACTS, FOREGROUND, FORMAT, IMAGE, LABEL
+from pipeline.store.arrays import write_list, write_voxels
+from pipeline.store.facts import write_facts
+from pipeline.store.foreground import count_indices, foreground_coordinates
+from pipeline.store.layout import FOREGROUND, FORMAT, IMAGE, LABEL, Compress, new_layout
 from pipeline.volume.grid import Grid, Int3
 from pipeline.volume.intensity import histogram
 from pipeline.volume.volume import Volume
@@ -25,6 +26,7 @@ def write_case(
     crop: tuple[Int3, Int3],
     put_back: Mapping[int, int],
     sources: Mapping[str, Any],
+    compress: Compress = "none",
 ) -> None:
     """Write a prepared case into `folder`, which is made; `PreparedCase.open` reads it.
 
@@ -33,16 +35,21 @@ def write_case(
     source_grid, crop: the grid of the CT, and (start, shape) of the part of it that was kept, in its voxels.
     put_back: class index -> objects that resampling lost and that were put back.
     sources: what identifies the files that it was made of; JSON values.
+    compress: "lz4" for smaller files, from which patches are slower to read.
     """
     if image.voxels.dtype != np.int16 or encoded.dtype != np.uint8 or image.voxels.shape != encoded.shape:
         raise ValueError(f"int16 and uint8 of one shape, not {image.voxels.dtype} {image.voxels.shape} "
                          f"and {encoded.dtype} {encoded.shape}")  # fmt: skip
     folder.mkdir(parents=True)
+    layout = new_layout(compress, image.grid.shape_vox)
     foreground = foreground_coordinates(encoded)
     coordinates = np.concatenate([np.empty((0, 3), np.int32), *foreground.values()])
-    for file, array in ((IMAGE, image.voxels), (LABEL, encoded), (FOREGROUND, coordinates)):
-        save(folder / file, np.ascontiguousarray(array))
-    values, counts = np.unique(encoded, return_counts=True)
+    arrays = {
+        f"{role}{layout.suffix}": write_voxels(folder / f"{role}{layout.suffix}", array, layout)
+        for role, array in ((IMAGE, image.voxels), (LABEL, encoded))
+    }
+    arrays[FOREGROUND] = write_list(folder / FOREGROUND, coordinates)
+    counts = count_indices(encoded)
     facts = {
         "format": FORMAT,
         "name": name,
@@ -50,23 +57,12 @@ def write_case(
         "grid": image.grid.to_json(),
         "source_grid": source_grid.to_json(),
         "crop": {"start_vox": list(crop[0]), "shape_vox": list(crop[1])},
-        "counts": {str(value): int(count) for value, count in zip(values, counts, strict=True)},
+        "counts": {str(index): count for index, count in counts.items()},
         "foreground": {str(label): len(voxels) for label, voxels in foreground.items()},
         "put_back": {str(label): count for label, count in put_back.items()},
         "histogram": histogram(image.voxels).tolist(),
         "sources": dict(sources),
-        "arrays": {file: array_facts(folder / file) for file in ARRAYS},
+        "layout": layout.to_json(),
+        "arrays": arrays,
     }
-    write_json(folder / FACTS, facts)
-
-
-def save(file: Path, array: np.ndarray) -> None:
-    """Write a contiguous array as `.npy`. Unlike np.save it tells a full disk by its error number."""
-    with file.open("wb") as stream:
-        np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(array))
-        stream.write(array.data)
-
-
-def array_facts(file: Path) -> dict[str, Any]:
-    """Return size in bytes and SHA-256 of a file."""
-    return {"size": file.stat().st_size, "sha256": hash_file(file)}
+    write_facts(folder, facts)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.store.layout import case_folder
+from pipeline.store.layout import Compress, case_folder
 from pipeline.store.writer import write_case
 from pipeline.volume.grid import Grid
 from pipeline.volume.volume import Volume
@@ -19,7 +19,7 @@ def make_case(tmp_path: Path) -> MakeCase:
     """Return a function that writes a prepared case: (its folder, HU, encoded labels)."""
 
     def make(
-        name: str = "case", encoded: np.ndarray | None = None, key: str = "key"
+        name: str = "case", encoded: np.ndarray | None = None, key: str = "key", compress: Compress = "none"
     ) -> tuple[Path, np.ndarray, np.ndarray]:
         random = np.random.default_rng(0)
         if encoded is None:
@@ -33,6 +33,7 @@ def make_case(tmp_path: Path) -> MakeCase:
             crop=((1, 2, 3), (18, 16, 13)),
             put_back={3: 1},
             sources={"image": {"path": "/data/images/case.nii.gz", "size": 1, "mtime_ns": 2}},
+            compress=compress,
         )
         return folder, image, encoded
 

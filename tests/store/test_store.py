@@ -20,6 +20,13 @@ LABELS = Labels(
 )
 
 
+DAMAGED = {
+    "labels": {"values": "lung"},
+    "spacing_mm": [1.5, 3.0],
+    "cases": [{"name": "a"}],
+}
+
+
 def catalogue_of(keys: dict[str, str], split: str = "train", labels: Labels = LABELS) -> Catalogue:
     cases = [Case(name, Path(f"/i/{name}.nii"), Path(f"/l/{name}.nii"), f"p {name}", split) for name in keys]
     return Catalogue(labels, (1.5, 1.5, 3.0), tuple(cases), keys)
@@ -42,7 +49,18 @@ def test_a_store_of_another_format_is_refused(tmp_path: Path) -> None:
     catalogue_of({"a": "1"}).write(tmp_path)
     value = json.loads((tmp_path / "cases.json").read_text())
     (tmp_path / "cases.json").write_text(json.dumps(value | {"format": 99}))
-    with pytest.raises(UserError, match=r"cases\.json: format 99, expected \d+; run prepare again"):
+    with pytest.raises(UserError, match=r"cases\.json: format 99, expected 1 or 2; run prepare"):
+        Catalogue.read(tmp_path)
+
+
+@pytest.mark.parametrize("key", DAMAGED)
+@pytest.mark.parametrize("missing", [True, False])
+def test_a_catalogue_that_was_altered_is_refused(tmp_path: Path, key: str, missing: bool) -> None:
+    catalogue_of({"a": "1"}).write(tmp_path)
+    value = json.loads((tmp_path / "cases.json").read_text())
+    changed = {name: kept for name, kept in value.items() if name != key} | ({} if missing else {key: DAMAGED[key]})
+    (tmp_path / "cases.json").write_text(json.dumps(changed))
+    with pytest.raises(UserError, match=r"cases\.json: altered since it was written .*; run prepare"):
         Catalogue.read(tmp_path)
 
 
@@ -67,6 +85,12 @@ def test_test_cases_are_never_opened(tmp_path: Path, make_case) -> None:
     make_case("a")
     catalogue_of({"a": "key"}, split="test").write(tmp_path)
     assert open_store(tmp_path) == []
+
+
+def test_validation_cases_are_opened_too(tmp_path: Path, make_case) -> None:
+    make_case("a")
+    catalogue_of({"a": "key"}, split="validation").write(tmp_path)
+    assert [case.name for case in open_store(tmp_path)] == ["a"]
 
 
 def test_a_store_with_missing_or_outdated_cases_is_refused_with_their_names(tmp_path: Path, make_case) -> None:
