@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from pipeline.errors import UserError
-from pipeline.work import peak_memory_bytes as process_peak_bytes
+from pipeline.processes import peak_memory_bytes as process_peak_bytes
 
 FIRST_NATIVE_BF16 = (8, 0)  # CUDA compute capability of Ampere
 TRIALS = 4

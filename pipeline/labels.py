@@ -138,7 +138,7 @@ class Labels:
             self._refuse(strange)
         return encoded
 
-    def _known(self) -> dict[int, int]:
+    def class_of_value(self) -> dict[int, int]:
         """Return the class index that every value in label files stands for."""
         known = dict.fromkeys(self.background, 0)
         known |= {value: index for index, given in enumerate(self.values.values(), 1) for value in given}
@@ -146,7 +146,7 @@ class Labels:
 
     def _codes(self) -> Callable[[np.ndarray], np.ndarray]:
         """Return a function of label values (n,) to class indices or UNKNOWN, uint16 (n,)."""
-        known = self._known()
+        known = self.class_of_value()
         values = np.array(sorted(known))
         codes = np.array([known[value] for value in values.tolist()], np.uint16)
         if values[-1] - values[0] > LARGEST_TABLE:
@@ -162,8 +162,8 @@ class Labels:
         listed = ", ".join(f"{value} ({strange[value]} voxels)" for value in sorted(strange)[:8])
         more = f" and {len(strange) - 8} more" if len(strange) > 8 else ""
         raise UserError(
-            f"label values {listed}{more} belong to no class; labels knows {sorted(self._known())}. Name them under "
-            "`labels`, list them under `labels.background`, or set `labels.ignore` to a value to be left out."
+            f"label values {listed}{more} belong to no class; labels knows {sorted(self.class_of_value())}. Name them "
+            "under `labels`, list them under `labels.background`, or set `labels.ignore` to a value to be left out."
         )
 
     def restore(self, encoded: np.ndarray) -> np.ndarray:

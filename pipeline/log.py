@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -162,6 +162,12 @@ def _progress_lines(total: int, what: str) -> Callable[[str], None]:
         log.log(level, "%s %d/%d%s", what, finished, total, f" ({note})" if note else "")
 
     return advance
+
+
+def listed(names: Iterable[str], most: int = 8) -> str:
+    """Return names as a list that stays short; "" where there is none."""
+    shown = list(names)
+    return ", ".join(shown[:most]) + (f" and {len(shown) - most} more" if len(shown) > most else "")
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from pipeline.errors import Interrupted, UserError, explain
 from pipeline.log import keep, log
@@ -117,7 +117,7 @@ class _Worker:
         self._send(item)
 
     def _send(self, message: Any) -> None:
-        with suppress(BrokenPipeError):  # the process is dead: `finish` finds out
+        with suppress(ConnectionError):  # the process is dead: `finish` finds out
             self.connection.send(message)
 
     def finish(self) -> tuple[Any, Any]:
@@ -149,12 +149,12 @@ def spawning(threads: int) -> Iterator[None]:
     """Start processes that numeric libraries give `threads` threads each, and that leave signals to their parent.
 
     A terminal or a job scheduler signals the whole process group, while only the parent knows what to do about it:
-    the processes inherit a mask that blocks SIGINT and SIGTERM from their first instruction on.
+    the processes inherit a mask that blocks SIGINT, SIGTERM and SIGUSR1 from their first instruction on.
     """
     resource_tracker.ensure_running()  # started later, it would lift the mask
     given = os.environ.get("OMP_NUM_THREADS")
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # read when NumPy is loaded: too late to set it in there
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1})
     try:
         yield
     finally:
@@ -166,7 +166,7 @@ def spawning(threads: int) -> Iterator[None]:
 def _serve(connection: Connection) -> None:
     """Answer each item that arrives until the pipe closes; runs in a worker process."""
     kept = keep()
-    with suppress(EOFError, BrokenPipeError):
+    with suppress(EOFError, ConnectionError):
         function = connection.recv()
         while True:
             result = _attempt(function, connection.recv())
@@ -196,8 +196,15 @@ def available_cores() -> int:
     return max(1, min(limits + _cgroup_cores(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"))))
 
 
+def workers_of(given: int | Literal["auto"]) -> int:
+    """Return how many processes a `workers` key asks for; auto: a process for each core that may be used."""
+    return available_cores() if given == "auto" else given
+
+
 def _cgroup_cores(mounted: Path, membership: Path) -> list[int]:
-    """Return the CPU quotas, in whole cores, of the cgroups (version 2, else 1) that a process belongs to."""
+    """Return the CPU quotas, in whole cores: of the cgroups (version 2) that a process belongs to and of those above,
+    and of the one (version 1) that is mounted.
+    """
     quotas: list[tuple[str, str]] = []
     with suppress(OSError):
         group = next((line[3:] for line in membership.read_text().splitlines() if line.startswith("0::")), "/")

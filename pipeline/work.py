@@ -16,9 +16,7 @@ from pipeline import __version__
 from pipeline.errors import ExitCode, Interrupted, UserError, explain
 from pipeline.files import publish, read_json, remove, remove_leftovers, temporary_sibling, write_json
 from pipeline.log import log, progress
-from pipeline.processes import Failure, available_cores, each, peak_memory_bytes
-
-__all__ = ["available_cores", "peak_memory_bytes"]
+from pipeline.processes import Failure, each, peak_memory_bytes
 
 RECORDED_LIBRARIES = ("numpy", "scipy", "nibabel", "torch", "monai")
 

@@ -50,6 +50,22 @@ def test_a_death_is_told_and_the_other_items_are_answered() -> None:
     assert "killed by signal 9" in found[15].sentence
 
 
+class Deadly:
+    """A function that ends the process that it is unpickled in, while its item is still on the way."""
+
+    def __call__(self, item: bytes) -> None:
+        raise AssertionError("it is never called")
+
+    def __reduce__(self) -> tuple[object, tuple[int]]:
+        return os._exit, (3,)
+
+
+def test_a_death_with_the_item_half_sent_is_told() -> None:
+    ((_, found),) = each(Deadly(), [bytes(20_000_000)], workers=1)
+    assert isinstance(found, Failure) and found.died
+    assert "ended with code 3" in found.sentence
+
+
 def test_what_a_process_logs_is_logged_here(caplog: pytest.LogCaptureFixture) -> None:
     log.propagate, before = True, log.propagate
     try:

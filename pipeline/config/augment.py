@@ -3,14 +3,14 @@
 import math
 from typing import Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, ValidationInfo, field_validator, model_validator
 
 from pipeline.config.section import Positive, Probability, Section
 
 Range = tuple[Positive, Positive]
 
-# A grid of control points d mm apart that move by less than d / 2.48 never folds tissue (Choi and Lee, Injectivity
-# conditions of 2D and 3D uniform cubic B-spline functions, Graphical Models 62, 2000).
+# A grid of control points d mm apart that move by less than d / 2.48 never folds tissue by itself (Choi and Lee,
+# Injectivity conditions of 2D and 3D uniform cubic B-spline functions, Graphical Models 62, 2000).
 LARGEST_ELASTIC_SHARE = 0.4
 
 # Strengths and probabilities of `default` are nnU-Net 2.8's for one channel; docs/augmentation.md has the differences.
@@ -55,14 +55,16 @@ class AugmentSection(Section):
     gamma_inverted_probability: Probability = Field(0.1, description="of a power applied to the inverted value")
     gamma_probability: Probability = 0.3
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _start_from_preset(cls, given: Any) -> Any:
-        if isinstance(given, dict):
-            # Strict validation takes JSON lists for tuples, but not the Python lists that arrive here.
-            listed = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
-            return PRESETS.get(str(given.get("preset", "default")), {}) | listed
-        return given
+    def _start_from_preset(cls, given: Any, validate: ModelWrapValidatorHandler["AugmentSection"]) -> "AugmentSection":
+        if not isinstance(given, dict):
+            return validate(given)
+        # Strict validation takes JSON lists for tuples, but not the Python lists that arrive here.
+        listed = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+        section = validate(PRESETS.get(str(given.get("preset", "default")), {}) | listed)
+        section.model_fields_set.intersection_update(given)  # what a preset says is not written out as if it were given
+        return section
 
     @field_validator("scale", "blur_vox", "low_resolution", "brightness", "contrast", "gamma")
     @classmethod

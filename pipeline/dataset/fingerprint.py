@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from pipeline.dataset.cases import Case
+from pipeline.dataset.checks import count_indices
 from pipeline.labels import IGNORE
 from pipeline.volume.body import body_box
 from pipeline.volume.grid import Float3, Int3, box_of
@@ -88,13 +89,12 @@ def fingerprint(case: Case, image: Volume, encoded: Volume) -> CaseFingerprint:
     Nothing is read or changed. Without a labelled voxel the foreground's histogram is 0 and there are no components.
     """
     labels = encoded.voxels
-    counts = np.bincount(labels.reshape(-1), minlength=IGNORE + 1)
     return CaseFingerprint(
         name=case.name,
         shape_vox=image.grid.shape_vox,
         spacing_mm=image.grid.spacing_mm,
         orientation=axes_of(image.header),
-        counts={int(index): int(counts[index]) for index in np.flatnonzero(counts)},
+        counts=count_indices(labels),
         histogram=histogram(image.voxels),
         foreground_histogram=histogram(image.voxels[(labels != 0) & (labels != IGNORE)]),
         components=components_of(labels),

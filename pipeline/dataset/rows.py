@@ -1,7 +1,7 @@
 """A CSV file with a line for each case, as people export it from a spreadsheet."""
 
 import csv
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from io import StringIO
@@ -78,6 +78,15 @@ def read_rows(path: Path, required: Sequence[str], optional: Collection[str] = (
     if not rows:
         raise UserError(f"{path}: no line below the columns; expected {', '.join(required)} and a line for each case.")
     return Rows(columns, tuple(rows))
+
+
+def check_once(named: Iterable[tuple[str, Row]]) -> None:
+    """Raise UserError with both lines where one thing stands in two."""
+    first: dict[str, Row] = {}
+    for what, row in named:
+        earlier = first.setdefault(what, row)
+        if earlier is not row:
+            raise UserError(f"{row.where}: {what} stands in line {earlier.line}, too; remove one of the lines.")
 
 
 def text_of(path: Path) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from pipeline.dataset.cases import Case
 from pipeline.dataset.description import Description
 from pipeline.dataset.masks import class_of
-from pipeline.dataset.rows import read_rows
+from pipeline.dataset.rows import check_once, read_rows
 from pipeline.errors import UserError
 from pipeline.formats.dispatch import SUFFIXES, files_in
 from pipeline.labels import MOST_CLASSES, Labels
@@ -84,9 +84,12 @@ def masks_in(folder: Path) -> Masks | None:
 def wanted_structures(found: Iterable[Masks | None], labels: Labels, source: Path) -> dict[str, str]:
     """Return the class of each structure that is wanted.
 
-    Raises UserError where a class has no mask in any case, with names like it, or a mask fits two classes.
+    Raises UserError where there is no mask at all, where a class has none in any case, with names like it, and where a
+    mask fits two classes.
     """
     structures = sorted({name for masks in found for name in masks or ()})
+    if not structures:
+        raise UserError(f"{source}: no case has a mask in {MASKS}/; put there one for each class named under `labels`.")
     classes = {name: class_of(name, labels.names) for name in structures}
     wanted = {name: label for name, label in classes.items() if label is not None}
     for label in labels.names:
@@ -118,7 +121,9 @@ def with_meta(cases: list[Case], source: Path) -> list[Case]:
     path = source / META
     if not path.exists():
         return cases
-    rows = {row.cells["image_id"]: row for row in read_rows(path, ("image_id",), ("split", "patient", "group")).rows}
+    table = read_rows(path, ("image_id",), ("split", "patient", "group"))
+    check_once((f"the case {row.cells['image_id']!r}", row) for row in table.rows)
+    rows = {row.cells["image_id"]: row for row in table.rows}
     unlisted = [case.name for case in cases if case.name not in rows]
     if unlisted:
         log.warning(

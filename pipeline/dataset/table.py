@@ -4,12 +4,12 @@ Optional columns: patient (default: the case), split (train, validation or val, 
 are relative to the folder of the CSV file. Only a test case may do without a label.
 """
 
-from collections.abc import Iterable
+import os
 from pathlib import Path
 
 from pipeline.dataset.cases import Case
 from pipeline.dataset.files import check_case_name, check_there
-from pipeline.dataset.rows import Row, read_rows
+from pipeline.dataset.rows import Row, check_once, read_rows
 from pipeline.errors import UserError
 from pipeline.formats.dispatch import EXPECTED, stem
 from pipeline.log import log
@@ -41,15 +41,6 @@ def find(path: Path) -> list[Case]:
     return cases
 
 
-def check_once(named: Iterable[tuple[str, Row]]) -> None:
-    """Raise UserError with both lines where one thing stands in two."""
-    first: dict[str, Row] = {}
-    for what, row in named:
-        earlier = first.setdefault(what, row)
-        if earlier is not row:
-            raise UserError(f"{row.where}: {what} stands in line {earlier.line}, too; remove one of the lines.")
-
-
 def case_of(row: Row, folder: Path) -> Case:
     """Return the case of a line."""
     name, image, label = (row.cells[column] for column in REQUIRED)
@@ -65,8 +56,8 @@ def case_of(row: Row, folder: Path) -> Case:
         raise UserError(f"{row.where}: the case {name!r} has no label; fill it in, or set split to test.")
     return Case(
         name,
-        folder / Path(image).expanduser(),
-        folder / Path(label).expanduser() if label else None,
+        folder / os.path.expanduser(image),
+        folder / os.path.expanduser(label) if label else None,
         row.cells.get("patient") or name,
         split,
         row.cells.get("group", ""),

@@ -1,13 +1,17 @@
 """The file formats of CTs and label maps: which names they have, and who reads and writes each."""
 
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 
 from pipeline.errors import UserError
-from pipeline.formats import nifti
+from pipeline.files import stamp
+from pipeline.formats import metaimage, nifti, nrrd
 from pipeline.formats.values import Stored, to_hu, to_integers
 from pipeline.volume.volume import Volume
 
@@ -55,6 +59,31 @@ def files_in(folder: Path) -> dict[str, Path]:
             raise UserError(f"{found[name]} and {path} are two files for the case {name!r}; remove one of them.")
         found[name] = path
     return found
+
+
+def stamps_of(files: Mapping[str, Path]) -> dict[str, Any]:
+    """Return the `stamp` of each file by its role; None for one that is not there.
+
+    Where a header (`.mhd`, `.nhdr`) has its voxels in a second file, that one stands under "ROLE voxels": it may change
+    alone. Where they are in many files, only the header is looked at.
+    """
+    parts = dict(files)
+    for role, path in files.items():
+        second = second_file(path)
+        if second is not None:
+            parts[f"{role} voxels"] = second
+    return {role: stamp(path) if path.exists() else None for role, path in parts.items()}
+
+
+def second_file(path: Path) -> Path | None:
+    """Return the file that a header has its voxels in; None where there is no other than its own, or no one file."""
+    suffix = suffix_of(path)
+    if suffix in ITK:
+        kind = metaimage if suffix in (".mha", ".mhd") else nrrd
+        with suppress(OSError):  # whoever reads the file tells what is wrong with it
+            file = kind.voxel_file(path, kind.read_header(path)[0])
+            return file if file != path and file is not None and file.is_file() else None
+    return None
 
 
 def read_image(path: Path) -> Volume:

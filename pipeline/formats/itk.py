@@ -1,5 +1,6 @@
 """MetaImage and NRRD files, through SimpleITK; ITK's axes are LPS, the opposite of RAS in x and y."""
 
+import errno
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -54,10 +55,7 @@ def read(path: Path) -> Stored:
     )
     shape_vox = spatial_shape(geometry.size, path)
     file_grid = grid_of(geometry, shape_vox, path)
-    if READERS[path.suffix.lower()] == "MetaImageIO":
-        metaimage.check_whole(path, prod(shape_vox) * np.dtype(kind).itemsize)
-    else:
-        nrrd.check_whole(path)
+    check_whole(path, prod(shape_vox) * np.dtype(kind).itemsize)
     try:
         image = information.Execute()
     except RuntimeError as error:
@@ -70,7 +68,10 @@ def read(path: Path) -> Stored:
 
 
 def write(path: Path, voxels_ras: np.ndarray, header: Header) -> None:
-    """Write a label map (x, y, z) with the origin, spacing and direction that `header` has, packed and atomically."""
+    """Write a label map (x, y, z) with the origin, spacing and direction that `header` has, packed and atomically.
+
+    Raises OSError where the machine refuses a part of it.
+    """
     geometry: Geometry = header.stored
     voxels = in_file_order(voxels_ras, header)
     stored = np.empty(voxels.shape, voxels.dtype, order="F")
@@ -86,8 +87,10 @@ def write(path: Path, voxels_ras: np.ndarray, header: Header) -> None:
         writer.UseCompressionOn()
         try:
             writer.Execute(image)
-        except RuntimeError as error:
-            raise OSError(f"{path}: cannot be written ({reason_of(error)})") from error
+            open_header(temporary)  # ITK does not notice where a full disk refuses the last bytes
+            check_whole(temporary, voxels.nbytes)
+        except (RuntimeError, UserError) as error:
+            raise OSError(errno.EIO, reason_of(error), str(path)) from error
 
 
 def open_header(path: Path) -> sitk.ImageFileReader:
@@ -115,6 +118,14 @@ def open_header(path: Path) -> sitk.ImageFileReader:
     return information
 
 
+def check_whole(path: Path, voxel_bytes: int) -> None:
+    """Raise UserError where the voxels of a file, `voxel_bytes` when unpacked, are truncated or damaged."""
+    if READERS[path.suffix.lower()] == "MetaImageIO":
+        metaimage.check_whole(path, voxel_bytes)
+    else:
+        nrrd.check_whole(path)
+
+
 def grid_of(geometry: Geometry, shape_vox: Int3, path: Path) -> Grid:
     """Return the grid of a file in its own axes and RAS+ mm. UserError where it is sheared, or without volume."""
     axes = len(geometry.size)
@@ -135,6 +146,6 @@ def not_sound(path: Path, error: RuntimeError) -> UserError:
     return UserError(f"{path}: truncated, damaged or of another format ({reason_of(error)}); copy or make it again.")
 
 
-def reason_of(error: RuntimeError) -> str:
+def reason_of(error: Exception) -> str:
     """Return the last line of ITK's long messages, which has the reason."""
     return str(error).strip().splitlines()[-1].removeprefix("[nrrd] ")

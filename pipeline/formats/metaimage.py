@@ -14,6 +14,7 @@ MOST_LINES = 1000
 LONGEST_LINE = 2**16
 TRUE, FALSE = ("T", "t", "1"), ("F", "f", "0")  # ITK looks at the first letter
 REQUIRED = ("NDims", "DimSize", "ElementType", "ElementDataFile")
+LOCAL = "LOCAL"  # as the file of voxels: the header's own
 SPACINGS = ("ElementSpacing", "ElementSize")
 DIRECTIONS = ("TransformMatrix", "Rotation", "Orientation")  # the names that the format has for one thing
 
@@ -21,10 +22,10 @@ DIRECTIONS = ("TransformMatrix", "Rotation", "Orientation")  # the names that th
 def check_whole(path: Path, voxel_bytes: int) -> None:
     """Raise UserError where the voxels of a MetaImage file, `voxel_bytes` when unpacked, are truncated or damaged."""
     fields, header_bytes = read_header(path)
-    data = fields["ElementDataFile"]
-    if data.startswith("LIST") or "%" in data or fields.get("BinaryData", "True").startswith(FALSE):
+    file = voxel_file(path, fields)
+    if file is None or fields.get("BinaryData", "True").startswith(FALSE):
         return  # voxels in many files, or as text: ITK tells what is wrong with those
-    file, start = (path, header_bytes) if data == "LOCAL" else (path.parent / data, 0)
+    start = header_bytes if file == path else 0
     if not file.is_file():
         raise UserError(f"{file}: not found, but {path} says that its voxels are there; put both into one folder.")
     if fields.get("CompressedData", "False").startswith(TRUE):
@@ -53,6 +54,14 @@ def check_header(path: Path) -> None:
         raise UserError(f"{path}: no {DIRECTIONS[0]}, so left and right are unknown; write it into the header.")
 
 
+def voxel_file(path: Path, fields: Mapping[str, str]) -> Path | None:
+    """Return the file that the voxels are in, which may be that of the header; None where they are in many files."""
+    data = fields.get("ElementDataFile", LOCAL)
+    if data.startswith("LIST") or "%" in data:
+        return None
+    return path if data.upper() == LOCAL else path.parent / data
+
+
 def read_header(path: Path) -> tuple[dict[str, str], int]:
     """Return the fields of a MetaImage header, which ends with ElementDataFile, and its size in bytes."""
     fields: dict[str, str] = {}
@@ -69,7 +78,8 @@ def read_header(path: Path) -> tuple[dict[str, str], int]:
 
 def _packed_bytes(fields: Mapping[str, str], file: Path) -> int:
     """Return how many bytes ITK reads of packed voxels; only of a file of their own it finds that out by itself."""
-    stated = fields.get("CompressedDataSize", "" if fields["ElementDataFile"] == "LOCAL" else str(file.stat().st_size))
+    is_local = fields["ElementDataFile"].upper() == LOCAL
+    stated = fields.get("CompressedDataSize", "" if is_local else str(file.stat().st_size))
     if not stated.isdecimal():
         raise UserError(f"{file}: not a sound MetaImage file (CompressedDataSize is {stated!r}); make it again.")
     return int(stated)

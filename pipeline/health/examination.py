@@ -8,7 +8,7 @@ import cc3d
 import numpy as np
 
 from pipeline.dataset.cases import Case
-from pipeline.dataset.checks import check_hounsfield, load_pair
+from pipeline.dataset.checks import check_hounsfield, count_foreground, count_indices, load_pair
 from pipeline.dataset.fingerprint import CaseFingerprint, fingerprint
 from pipeline.formats.dispatch import read_image
 from pipeline.labels import IGNORE, Labels
@@ -90,22 +90,15 @@ def volumes_on_training_grid(
     body = np.ascontiguousarray(encoded[box_of(start, shape)])
     crop = image.grid.crop(start, shape)
     target = crop.at_spacing(spacing_mm)
-    before, kept = class_voxels(encoded), class_voxels(body)
-    after = class_voxels(resample_labels(body, crop, target)[0]) if kept.any() else np.zeros_like(kept)
+    kept = count_foreground(body)
+    before, after = count_indices(encoded), count_indices(resample_labels(body, crop, target)[0]) if kept else {}
     voxel_mm3 = float(np.prod(image.grid.spacing_mm)), float(np.prod(spacing_mm))
     volumes = {
-        int(label): (float(before[label]) * voxel_mm3[0], float(after[label]) * voxel_mm3[1])
-        for label in np.flatnonzero(before)
+        label: (count * voxel_mm3[0], after.get(label, 0) * voxel_mm3[1])
+        for label, count in before.items()
+        if label not in (0, IGNORE)
     }
-    return volumes, int(before.sum() - kept.sum())
-
-
-def class_voxels(encoded: np.ndarray) -> np.ndarray:
-    """Count the voxels of each class: uint8 of any shape -> (256,), 0 at 0 (background) and 255 (ignored)."""
-    # Plane by plane, as bincount makes 8 bytes of every voxel that it is given.
-    counts = np.sum([np.bincount(plane.reshape(-1), minlength=IGNORE + 1) for plane in encoded], axis=0)
-    counts[[0, IGNORE]] = 0
-    return counts
+    return volumes, count_foreground(encoded) - kept
 
 
 def extremes_of(voxels: np.ndarray) -> Extremes:

@@ -1,10 +1,12 @@
 """One thing that is wrong with a data set, and many of them in a few lines."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
+
+from pipeline.log import listed
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
@@ -62,12 +64,6 @@ def fold(problems: Sequence[Problem]) -> list[Line]:
     for line in map(_line_of, kinds.values()):
         groups.setdefault((line.severity, line.what), []).append(line)
     return [line for group in groups.values() for line in _shortened(group)]
-
-
-def listed(names: Iterable[str], most: int) -> str:
-    """Return names as a list that stays short; "" where there is none."""
-    shown = list(names)
-    return ", ".join(shown[:most]) + (f" and {len(shown) - most} more" if len(shown) > most else "")
 
 
 def _pattern(problem: Problem) -> str:

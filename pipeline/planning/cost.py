@@ -92,7 +92,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Model:
+class CostModel:
     """What a step of any size is predicted to cost, from two that were measured.
 
     Memory is a line through both. Seconds grow in proportion from the larger one: a small step says more of what else
@@ -103,7 +103,7 @@ class Model:
     seconds: Line
 
     @classmethod
-    def of(cls, small: tuple[Trial, Cost], large: tuple[Trial, Cost]) -> "Model":
+    def of(cls, small: tuple[Trial, Cost], large: tuple[Trial, Cost]) -> "CostModel":
         """Return what two trials, and what each was measured to cost, say."""
         (one, first), (other, second) = small, large
         memory = Line.through((one.voxels, first.memory_bytes), (other.voxels, second.memory_bytes))

@@ -20,7 +20,7 @@ def lines_of(evidence: Evidence, spacing_mm: Sequence[float]) -> list[str]:
     if evidence.foreground_histogram.any():
         low, high = percentiles(evidence.foreground_histogram)
         lines.append(f"  labelled voxels, HU  {low} to {high} (0.5 to 99.5 %)")
-    width = max(len(each.name) for each in evidence.classes)
+    width = max(len(name) for name in ("class", *(each.name for each in evidence.classes)))
     voxel_mm3 = float(np.prod(spacing_mm))
     lines.append(f"{'class':<{width}}  cases  volume, ml  objects  share of voxels  voxels on the grid, small case")
     lines += [line_of(each, width, voxel_mm3) for each in evidence.classes]

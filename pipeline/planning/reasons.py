@@ -5,37 +5,36 @@ from typing import Any
 
 from pipeline.planning.choice import AS_GIVEN, Choice, by
 from pipeline.planning.cost import GIB, Cost
-from pipeline.planning.network import full_strides
-from pipeline.planning.size import Device, Size
-from pipeline.planning.stages import multiple_of
+from pipeline.planning.network import full_strides, multiple_of
+from pipeline.planning.size import Size, Target
 
 
-def patch_reason(size: Size, device: Device, name: str, *, given: bool) -> str:
+def patch_reason(size: Size, target: Target, name: str, *, given: bool) -> str:
     """Return why the patch is as large as it is, with what a step costs. name: of the device that measured."""
     share = prod(size.trial.patch_vox) / prod(size.body_vox)
     limit = {
-        "memory": f"as large as {device.memory_bytes / GIB:.3g} GiB allow",
-        "time": f"as large as {device.seconds or 0:.3g} s a step allow",
+        "memory": f"as large as {target.memory_bytes / GIB:.3g} GiB allow",
+        "time": f"as large as {target.seconds or 0:.3g} s a step allow",
         "the body": "it holds the whole median body",
     }[size.limiting]
     shape = f"the shape of the median body, {by(size.body_vox)} voxels, in multiples of the strides; {limit}"
     lines = [AS_GIVEN if given else shape, f"it covers {share:.0%} of that body"]
-    lines.append(f"a step is predicted to take {cost_in_words(size.predicted, device)}, from two smaller ones")
-    if device.elsewhere:
+    lines.append(f"a step is predicted to take {cost_in_words(size.predicted, target)}, from two smaller ones")
+    if target.elsewhere:
         lines.append(f"{name} stands in for that device, in float32; mixed precision takes less")
     if size.measured is None:
         lines.append("so large a step is not tried here")
     else:
-        lines.append(f"measured on {name}: {cost_in_words(size.measured, device)}")
-        total = size.measured.memory_bytes + (size.measured.program_bytes if device.program_counts else 0)
-        if total > device.memory_bytes:
-            lines.append(f"MORE THAN THE LIMIT of {device.memory_bytes / GIB:.3g} GiB")
+        lines.append(f"measured on {name}: {cost_in_words(size.measured, target)}")
+        total = size.measured.memory_bytes + (size.measured.program_bytes if target.program_counts else 0)
+        if total > target.memory_bytes:
+            lines.append(f"MORE THAN THE LIMIT of {target.memory_bytes / GIB:.3g} GiB")
     return "; ".join(lines)
 
 
-def cost_in_words(cost: Cost, device: Device) -> str:
+def cost_in_words(cost: Cost, target: Target) -> str:
     """Return memory and seconds of a step."""
-    program = f" beside the program's {cost.program_bytes / GIB:.2f}" if device.program_counts else ""
+    program = f" beside the program's {cost.program_bytes / GIB:.2f}" if target.program_counts else ""
     return f"{cost.memory_bytes / GIB:.2f} GiB{program} and {cost.seconds:.2g} s"
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 from pipeline.config.net import NetSection
 from pipeline.errors import UserError
 from pipeline.planning.choice import AS_GIVEN, Choice, by
-from pipeline.planning.cost import GIB, Cost, Limits, Measure, Model, Trial
+from pipeline.planning.cost import GIB, Cost, CostModel, Limits, Measure, Trial
 from pipeline.planning.evidence import Evidence
 from pipeline.planning.network import Family, Fitted, fit, fit_patch
 from pipeline.planning.patch import batch_of, halved, ideal_patch, legal_patch
@@ -36,7 +36,7 @@ class Wishes:
 
 
 @dataclass(frozen=True)
-class Device:
+class Target:
     """What is planned for.
 
     memory_bytes, seconds: what a step may take; None is no limit. program_counts: whether the program's own memory is
@@ -82,7 +82,7 @@ class Priced:
     """A network with what its steps cost, and may cost."""
 
     net: NetSection
-    model: Model
+    model: CostModel
     limits: Limits
     program_bytes: int
 
@@ -109,7 +109,7 @@ class Sizing:
     evidence: Evidence
     wishes: Wishes
     channels_out: int
-    device: Device
+    target: Target
     measure: Measure
 
     def choose(self) -> Size:
@@ -138,21 +138,21 @@ class Sizing:
     def _fit(self, net: NetSection, spacing_mm: Float3, voxels: float) -> Fitted:
         """Return network and patch for so many voxels a patch, or for the patch that is wished for."""
         if self.wishes.patch_vox:
-            return fit_patch(net, self.device.family, self.channels_out, self.wishes.patch_vox, spacing_mm)
+            return fit_patch(net, self.target.family, self.channels_out, self.wishes.patch_vox, spacing_mm)
         shape = self.evidence.median_body_vox(spacing_mm)
-        return fit(net, self.device.family, self.channels_out, shape, spacing_mm, voxels)
+        return fit(net, self.target.family, self.channels_out, shape, spacing_mm, voxels)
 
     def _priced(self, net: NetSection, spacing_mm: Float3) -> Priced:
         """Measure two small steps of a network."""
-        voxels = self.device.tried_voxels
+        voxels = self.target.tried_voxels
         shape = self.evidence.median_body_vox(spacing_mm)
         fitted = self._fit(net, spacing_mm, voxels)
         multiple, smallest = fitted.multiple_vox, fitted.smallest_vox
         larger = legal_patch(ideal_patch(shape, voxels), shape, voxels, multiple, smallest)
         trials = [Trial(fitted.net, patch, BATCH) for patch in (halved(larger, multiple, smallest), larger)]
         small, large = (self._measured(trial) for trial in trials)
-        model = Model.of((trials[0], small), (trials[1], large))
-        return Priced(net, model, self.device.limits(large), large.program_bytes)
+        model = CostModel.of((trials[0], small), (trials[1], large))
+        return Priced(net, model, self.target.limits(large), large.program_bytes)
 
     def _measured(self, trial: Trial) -> Cost:
         cost = self.measure(trial)
@@ -163,7 +163,7 @@ class Sizing:
     def _too_large(self, trial: Trial) -> UserError:
         return UserError(
             f"plan: even {trial.batch} patches of {by(trial.patch_vox)} voxels do not fit the memory limit of "
-            f"{self.device.memory_bytes / GIB:.3g} GiB; expected a device with more, or a smaller network: set "
+            f"{self.target.memory_bytes / GIB:.3g} GiB; expected a device with more, or a smaller network: set "
             "plan.memory_gb for another device, or net.options={channels: [8, 16, 32]}."
         )
 
@@ -192,7 +192,7 @@ class Sizing:
                 break
             size = smaller
         else:
-            cost = None
+            cost = self.measure(size.trial)
         if cost is None or (cost.memory_bytes > priced.limits.memory_bytes and not self.wishes.patch_vox):
             raise self._too_large(size.trial)
         return replace(size, measured=cost)
@@ -212,8 +212,8 @@ class Sizing:
 
     def _measurable(self, cost: Cost) -> bool:
         """True where a step is expected to be possible on the device at hand, in reasonable time."""
-        device = self.device
-        return cost.memory_bytes <= device.measured_bytes and cost.seconds <= device.measured_seconds
+        target = self.target
+        return cost.memory_bytes <= target.measured_bytes and cost.seconds <= target.measured_seconds
 
     def _excess(self, cost: Cost, limits: Limits) -> float:
         """Return by which factor a step is over its limits; 1 or less is within them."""

@@ -70,7 +70,7 @@ def fitted_spacing(evidence: Evidence, natural: Choice, patch_voxels: float, cov
     limit_mm3, name = coarsest_voxel_mm3(evidence.classes)
     spacing_mm = coarsened(natural.value, min(wished_mm3, limit_mm3))
     if spacing_mm == natural.value:
-        if wished_mm3 <= prod(natural.value):
+        if wished_mm3 <= max(limit_mm3, prod(natural.value)):  # or so little coarser that rounding takes it away
             return natural
         return Choice(natural.value, f"{natural.reason}; {name} is too small for a coarser grid")
     why = f"coarser than the data ({by(natural.value)} mm, {natural.reason}), so that "

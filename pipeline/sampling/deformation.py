@@ -9,6 +9,8 @@ from pipeline.sampling.draw import SPATIAL, Draw, generator
 from pipeline.sampling.elastic import Displacement, draw_displacement
 from pipeline.volume.grid import Float3, Int3
 
+ROUNDING = 1e-6  # of a spacing, which an oblique grid has from its affine
+
 
 @dataclass(frozen=True, eq=False)
 class Deformation:
@@ -58,7 +60,8 @@ def fine_axes(spacing_mm: Float3, anisotropy: float) -> tuple[bool, bool, bool]:
     Along the others voxels are too far apart to be interpolated: a value between two slices of 5 mm is a picture of
     neither, and no scanner gives it.
     """
-    x, y, z = (spacing <= anisotropy * min(spacing_mm) for spacing in spacing_mm)
+    coarsest_mm = anisotropy * min(spacing_mm) * (1 + ROUNDING)
+    x, y, z = (spacing <= coarsest_mm for spacing in spacing_mm)
     return x, y, z
 
 

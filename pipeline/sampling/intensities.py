@@ -13,7 +13,7 @@ from pipeline.volume.interpolate import along_axis, gaussian_matrix, linear_matr
 # same bits on every machine.
 NORMAL = ndtri((np.arange(2**16) + 0.5) / 2**16).astype(np.float32)
 DEVIATES_IN_WORD = 4
-NEARLY_0 = np.float32(1e-12)  # NumPy takes eight times longer for powers of 0 or below 1e-38, and half of a CT is air
+NEARLY_0 = 1e-36  # NumPy takes eight times longer for powers of 0 or below 1e-38, and half of a CT is air
 
 
 @dataclass(frozen=True)
@@ -132,6 +132,6 @@ def lift(scaled: np.ndarray, brightness: float, contrast: float) -> None:
 
 
 def bend(scaled: np.ndarray, power: float) -> None:
-    """Raise a patch to a power, in place; 0 stays 0 but for less than 1e-8."""
-    np.maximum(scaled, NEARLY_0, out=scaled)
+    """Raise a patch to a power, in place; 0 becomes 1e-36, or that to the power where it is below 1: 1e-18 for 0.5."""
+    np.maximum(scaled, np.float32(NEARLY_0 ** (1 / max(1.0, power))), out=scaled)
     np.power(scaled, np.float32(power), out=scaled)

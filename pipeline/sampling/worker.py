@@ -164,9 +164,8 @@ def serve(connection: Connection) -> None:
     """Make the batches that are asked for until the pipe closes, as it does when the parent ends, however it ends.
 
     Runs in the worker process. Signals that ask a run to stop go to all processes of a terminal or a job, and the
-    parent needs batches until it has saved its state: SIGINT and SIGTERM are blocked since this process was spawned.
+    parent needs batches until it has saved its state: they are blocked since this process was spawned.
     """
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     torch.set_num_threads(1)
     kept = keep()
     with suppress(EOFError, OSError):

@@ -47,15 +47,18 @@ def chosen_labels(config: Config) -> Labels:
 
 
 def cases_of(config: Config) -> list[Case]:
-    """Return the cases, training and test, of data.source, without it those of the store; data.exclude is left out.
+    """Return `every_case_of` but those in data.exclude.
 
     Raises UserError where there are none, or data.exclude names one that is not there.
     """
+    return leave_out(every_case_of(config), config.data.exclude)
+
+
+def every_case_of(config: Config) -> list[Case]:
+    """Return the cases, training and test, of data.source, without it those of the store."""
     if config.data.source is None:
-        cases = list(Catalogue.read(store_of(config)).cases)
-    else:
-        cases = find_cases(config.data.source, labels_of(config))
-    return leave_out(cases, config.data.exclude)
+        return list(Catalogue.read(store_of(config)).cases)
+    return find_cases(config.data.source, labels_of(config))
 
 
 def training_cases(config: Config) -> tuple[Labels, list[Case], list[PreparedCase]]:

@@ -17,9 +17,10 @@ from pipeline.health.judge import judge
 from pipeline.health.problem import SEVERITIES, Line, Problem, error, fold, warning
 from pipeline.labels import Labels
 from pipeline.log import log, overhear, progress, prose_table
-from pipeline.processes import Failure, available_cores, each
+from pipeline.processes import Failure, each, workers_of
 from pipeline.stages.data import cases_of, labels_of, store_of
 from pipeline.stages.prepare import tell_disagreement
+from pipeline.store.catalogue import Catalogue
 from pipeline.store.verify import verify as verify_store
 
 COLUMNS = ("case", "problem", "found", "cure")
@@ -37,6 +38,9 @@ def run(config: Config, topic: str = "data", verify: bool = False) -> ExitCode:
         raise UserError(f"doctor: found {topic!r}, expected one of {', '.join(TOPICS)}.")
     if config.data.source is None and not verify:
         raise UserError("data.source: not set; give the data set, or --verify to check only a store.")
+    store = store_of(config)
+    if verify:
+        Catalogue.read(store)  # a store that is not there is told before hours of reading, and not after them
     started_s = time.monotonic()
     problems: list[Problem] = []
     done: list[str] = []
@@ -45,8 +49,7 @@ def run(config: Config, topic: str = "data", verify: bool = False) -> ExitCode:
         problems += examine_data(cases, labels, config)
         done.append(f"{len(cases)} cases read")
     if verify:
-        store = store_of(config)
-        cure = "run prepare: it makes again what is damaged, and nothing else"
+        cure = "do what the sentence says: prepare makes this case again, and no other"
         problems += [error("", "store", sentence, cure) for sentence in verify_store(store)]
         done.append(f"{store} verified")
     lines = report(problems, config.data.exclude)
@@ -66,7 +69,7 @@ def find_data(config: Config) -> tuple[Labels, list[Case], list[Problem]]:
 def examine_data(cases: Sequence[Case], labels: Labels, config: Config) -> list[Problem]:
     """Read every case, and return what is wrong with each of them and with all of them together."""
     look = partial(examine, labels=labels, overlap=config.data.overlap, spacing_mm=config.prepare.spacing_mm)
-    workers = available_cores() if config.prepare.workers == "auto" else config.prepare.workers
+    workers = workers_of(config.prepare.workers)
     found: dict[str, Examination | Failure] = {}
     try:
         with closing(each(look, cases, workers=workers)) as looked, progress(len(cases), "doctor") as advance:

@@ -10,20 +10,21 @@ from typing import Any
 import numpy as np
 
 from pipeline.config.config import Config
-from pipeline.dataset.cases import Case
-from pipeline.dataset.checks import load_label
+from pipeline.dataset.cases import Case, leave_out
+from pipeline.dataset.checks import load_label, said_of
 from pipeline.dataset.layouts import declared_labels, read_labels
 from pipeline.errors import UserError
-from pipeline.files import hash_json, read_json, stamp, write_json
-from pipeline.formats.dispatch import EXPECTED, files_in, read_label, stem, written_name
+from pipeline.files import hash_json, read_json, write_json
+from pipeline.formats.dispatch import EXPECTED, files_in, read_label, stamps_of, stem, written_name
 from pipeline.labels import Labels
-from pipeline.log import log, table
+from pipeline.log import listed, log, table
 from pipeline.metrics.score import METRICS, Score, score_case
 from pipeline.metrics.summary import summarise, summarise_groups
+from pipeline.processes import workers_of
 from pipeline.report.tables import cell, write_csv
-from pipeline.stages.data import cases_of, labels_of
+from pipeline.stages.data import every_case_of, labels_of
 from pipeline.stages.predictions import prediction_names
-from pipeline.work import Outcome, Unit, WorkFolder, available_cores, run_units
+from pipeline.work import Outcome, Unit, WorkFolder, run_units
 
 FORMAT = 1  # of the file of scores of a case; a new number scores every case again
 COLUMNS = ("case", "label", "metric", "value", "state")
@@ -76,7 +77,7 @@ def run(config: Config) -> Outcome:
     rules = Rules(labels, config.data.overlap, config.evaluate.tolerance_mm)
     units = [_unit(name, pair, folder, rules) for name, pair in pairs.items()]
     make = partial(_score_unit, pairs=pairs, rules=rules)
-    workers = available_cores() if config.evaluate.workers == "auto" else config.evaluate.workers
+    workers = workers_of(config.evaluate.workers)
     group_of = {name: pair.case.group for name, pair in pairs.items()}
 
     def report(failed: Collection[str] = ()) -> None:
@@ -115,11 +116,11 @@ def find_pairs(config: Config) -> dict[str, Pair]:
     if not any(pair.prediction.exists() for pair in pairs.values()):
         raise UserError(
             f"{prediction_folder}: none of its {len(predictions)} label files is named as one of the {len(pairs)} "
-            f"cases to be scored ({_listed(pairs)}); run infer, or set evaluate.truth and evaluate.prediction."
+            f"cases to be scored ({listed(pairs)}); run infer, or set evaluate.truth and evaluate.prediction."
         )
     strange = sorted(set(predictions) - set(expected))
     if strange:
-        log.warning("%s: left out, as there is no truth for them: %s", prediction_folder, _listed(strange))
+        log.warning("%s: left out, as there is no truth for them: %s", prediction_folder, listed(strange))
     return pairs
 
 
@@ -150,12 +151,12 @@ def _truths_in(folder: Path) -> dict[str, Case]:
 
 def _test_truths(config: Config) -> dict[str, Case]:
     """Return the test cases that have a truth, by the name of their predictions."""
-    cases = cases_of(config)
+    cases = every_case_of(config)
     names = prediction_names(cases)
-    tests = [case for case in cases if case.split == "test"]
+    tests = [case for case in leave_out(cases, config.data.exclude) if case.split == "test"]
     without = [case.name for case in tests if case.label is None]
     if without:
-        log.warning("left out, as these test cases have no label: %s", _listed(without))
+        log.warning("left out, as these test cases have no label: %s", listed(without))
     truths = {names[case.name]: case for case in tests if case.label is not None}
     if not truths:
         raise UserError(
@@ -184,7 +185,7 @@ def _unit(name: str, pair: Pair, folder: Path, rules: Rules) -> Unit:
     files = {**pair.truth_files(), "prediction": pair.prediction}
     key = {
         "format": FORMAT,
-        "files": {role: stamp(path) if path.exists() else None for role, path in files.items()},
+        "files": stamps_of(files),
         "labels": rules.labels.to_json(),
         "overlap": rules.overlap if pair.case.has_masks else (),
         "tolerance_mm": rules.tolerance_mm,
@@ -203,9 +204,11 @@ def _score_unit(unit: Unit, temporary: Path, *, pairs: Mapping[str, Pair], rules
             f"{pair.prediction} lies on another grid than {pair.truth}: {prediction.grid.describe()} against "
             f"{truth.grid.describe()}; bring the prediction onto the grid of the truth."
         )
+    with said_of(pair.prediction, pair.case):
+        encoded = rules.labels.encode(prediction.voxels)
     scores = score_case(
         truth.voxels,
-        _encode(pair.prediction, prediction.voxels, rules.labels),
+        encoded,
         truth.grid.spacing_mm,
         rules.labels,
         case=unit.name,
@@ -222,14 +225,6 @@ def _score_as_missed(case: Case, rules: Rules) -> list[Score]:
     except UserError:
         return []  # its sentence is what the unit failed with
     return score_case(truth.voxels, np.zeros_like(truth.voxels), truth.grid.spacing_mm, rules.labels, case=case.name)
-
-
-def _encode(path: Path, voxels: np.ndarray, labels: Labels) -> np.ndarray:
-    """Map label values to class indices; what is wrong with them is said with the file."""
-    try:
-        return labels.encode(voxels)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
 
 
 def _report(
@@ -251,7 +246,7 @@ def _report(
         lines = [[name or UNGROUPED, str(group["cases"]), *_means_of(group)] for name, group in groups.items()]
         table("the same mean over the cases of each group", ("group", "cases", *HEAD), lines)
     if failed:
-        log.warning("incomplete: counted as missed wherever the truth could be read: %s", _listed(failed))
+        log.warning("incomplete: counted as missed wherever the truth could be read: %s", listed(failed))
     log.info("scores of each case: %s; summary: %s", folder / "cases.csv", folder / "summary.json")
 
 
@@ -271,9 +266,3 @@ def _means_of(summary: Mapping[str, Any]) -> list[str]:
     means = [f"{cell(summary['mean'][m], d)} ({cell(summary['detected_mean'][m], d)})" for m, d in DIGITS.items()]
     alarms = sum(label["states"]["false_alarm"] for label in summary["labels"].values())
     return [*means, f"{summary['detected_count']} of {summary['truth_count']}", str(alarms)]
-
-
-def _listed(names: Sequence[str] | Mapping[str, Any], most: int = 8) -> str:
-    """Return names as a list that stays short."""
-    shown = list(names)
-    return ", ".join(shown[:most]) + (f" and {len(shown) - most} more" if len(shown) > most else "")

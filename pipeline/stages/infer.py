@@ -11,17 +11,20 @@ import torch
 from pipeline.config.check import check_inference
 from pipeline.config.config import Config
 from pipeline.config.infer import InferSection
+from pipeline.dataset.cases import leave_out
+from pipeline.dataset.checks import count_indices
 from pipeline.device import choose
 from pipeline.errors import UserError
-from pipeline.files import hash_json, stamp
-from pipeline.formats.dispatch import EXPECTED, files_in, read_image, stem, write_label, written_name
+from pipeline.files import hash_json
+from pipeline.formats.dispatch import EXPECTED, files_in, read_image, stamps_of, stem, write_label, written_name
 from pipeline.inference.predict import Predict, predictor
 from pipeline.inference.segment import segment
 from pipeline.log import log, table
 from pipeline.model import Model, ModelFacts, hash_of
-from pipeline.stages.data import cases_of
+from pipeline.processes import available_cores
+from pipeline.stages.data import every_case_of
 from pipeline.stages.predictions import prediction_names
-from pipeline.work import Outcome, Unit, WorkFolder, available_cores, gather, run_units
+from pipeline.work import Outcome, Unit, WorkFolder, gather, run_units
 
 FORMAT = 1  # of what a prediction is made of; a new number predicts every case again
 
@@ -63,8 +66,8 @@ def find_scans(config: Config) -> dict[str, Scan]:
     """
     given = config.infer.input
     if given is None:
-        cases = cases_of(config)
-        names = prediction_names(cases)
+        found = every_case_of(config)
+        names, cases = prediction_names(found), leave_out(found, config.data.exclude)
         scans = {case.name: Scan(case.image, names[case.name]) for case in cases if case.split == "test"}
         if not scans:
             raise UserError(
@@ -72,12 +75,12 @@ def find_scans(config: Config) -> dict[str, Scan]:
             )
         return scans
     if given.is_file():
-        found = {stem(given) or given.name: given}
+        files = {stem(given) or given.name: given}
     elif given.is_dir():
-        found = files_in(given)
+        files = files_in(given)
     else:
         raise UserError(f"infer.input: {given} is neither a file nor a folder; give a CT file or a folder of them.")
-    scans = {name: Scan(path, written_name(path)) for name, path in found.items() if name not in config.data.exclude}
+    scans = {name: Scan(path, written_name(path)) for name, path in files.items() if name not in config.data.exclude}
     if not scans:
         raise UserError(f"infer.input: {given} holds no {EXPECTED} file that data.exclude does not leave out.")
     return scans
@@ -91,7 +94,7 @@ def unit_of(name: str, scan: Scan, predictions: Path, model_hash: str, infer: In
     key = {
         "format": FORMAT,
         "model": model_hash,
-        "image": stamp(image) if image.exists() else str(image),
+        **stamps_of({"image": image}),
         "infer": infer.model_dump(mode="json", include={"overlap", "mirror", "keep_largest", "engine", "amp"}),
     }
     return Unit(name, hash_json(key), output)
@@ -104,11 +107,10 @@ def predict_case(
     image = read_image(scans[unit.name].image)
     encoded = segment(image, predict, facts, infer).voxels
     write_label(temporary, facts.labels.restore(encoded), image)
-    # Plane by plane, as bincount makes 8 bytes of every voxel that it is given.
-    counts = np.sum([np.bincount(plane.ravel(), minlength=256) for plane in encoded], axis=0)
+    counts = count_indices(encoded)
     voxel_ml = float(np.prod(image.grid.spacing_mm)) / 1000
     names = facts.labels.names
-    return {"volume_ml": {name: round(float(counts[index]) * voxel_ml, 3) for index, name in enumerate(names, 1)}}
+    return {"volume_ml": {name: round(counts.get(index, 0) * voxel_ml, 3) for index, name in enumerate(names, 1)}}
 
 
 def report(records: Sequence[Mapping[str, Any]], facts: ModelFacts) -> None:

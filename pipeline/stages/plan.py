@@ -18,26 +18,26 @@ from pipeline.dataset.checks import load_pair
 from pipeline.dataset.fingerprint import CaseFingerprint, fingerprint
 from pipeline.device import choose
 from pipeline.errors import UserError
-from pipeline.files import hash_json, read_json, replacing, stamp, write_json
+from pipeline.files import hash_json, read_json, replacing, write_json
+from pipeline.formats.dispatch import stamps_of
 from pipeline.head import Head
 from pipeline.labels import IGNORE, Labels
 from pipeline.log import log, table
-from pipeline.planning import text
 from pipeline.planning.choice import AS_GIVEN, Choice, many
 from pipeline.planning.cost import GIB, Cost, Trial, remembering
-from pipeline.planning.draft import assemble, plain
+from pipeline.planning.draft import assemble, is_untouched, plain, render, sealed
 from pipeline.planning.evidence import Evidence, gather
 from pipeline.planning.figures import lines_of
 from pipeline.planning.measure import step_cost
 from pipeline.planning.memory import free_memory_bytes
 from pipeline.planning.network import CPU, GPU
 from pipeline.planning.reasons import network_choices, patch_reason
-from pipeline.planning.size import Device, Size, Sizing, Wishes
+from pipeline.planning.size import Size, Sizing, Target, Wishes
 from pipeline.planning.split import split_choices
 from pipeline.planning.window import standard_of, window_of
-from pipeline.processes import Failure, available_cores, each
+from pipeline.processes import Failure, available_cores, each, workers_of
 from pipeline.stages.data import cases_of, label_key, labels_of
-from pipeline.stages.train import set_up_torch
+from pipeline.stages.train import loader_workers, set_up_torch
 from pipeline.work import Outcome, Unit, WorkFolder, run_units
 
 FORMAT = 1  # of the fingerprints' files
@@ -77,7 +77,7 @@ def run(config: Config) -> Outcome:
 
 def check_replaceable(output: Path) -> None:
     """Raise UserError where a file is there that plan did not write, or that was edited since."""
-    if output.exists() and not (output.is_file() and text.is_untouched(output.read_text("utf-8", "replace"))):
+    if output.exists() and not (output.is_file() and is_untouched(output.read_text("utf-8", "replace"))):
         raise UserError(
             f"plan.output: {output} is there and was edited, or not written by plan; expected a new file: give another "
             f"name, such as plan.output={output.with_stem(output.stem + '2')}, or move it away."
@@ -101,7 +101,7 @@ def measured_cases(config: Config, cases: Sequence[Case], labels: Labels) -> tup
     overlap = config.data.overlap
     units = [unit_of(case, folder, labels, overlap) for case in cases]
     make = partial(make_fingerprint, cases={case.name: case for case in cases}, labels=labels, overlap=overlap)
-    workers = available_cores() if config.prepare.workers == "auto" else config.prepare.workers
+    workers = workers_of(config.prepare.workers)
     outcome = run_units(folder, units, make, workers=workers, what="plan")
     standing = [unit for unit in units if unit.name not in outcome.failed]
     return outcome, [CaseFingerprint.from_json(read_json(unit.output)) for unit in standing]
@@ -109,7 +109,7 @@ def measured_cases(config: Config, cases: Sequence[Case], labels: Labels) -> tup
 
 def unit_of(case: Case, folder: Path, labels: Labels, overlap: Sequence[str]) -> Unit:
     """Return the unit of a case's fingerprint."""
-    files = {role: stamp(path) if path.exists() else None for role, path in case.files().items()}
+    files = stamps_of(case.files())
     key = {"format": FORMAT, "labels": label_key(case, labels, overlap), "files": files}
     return Unit(case.name, hash_json(key), folder / "fingerprints" / f"{case.name}.json")
 
@@ -152,7 +152,7 @@ def propose(
         "",
         *lines_of(evidence, size.spacing.value),
     ]
-    return choices, text.sealed(text.render(settings, reasons, heading))
+    return choices, sealed(render(settings, reasons, heading))
 
 
 def check_foreground(evidence: Evidence) -> None:
@@ -178,7 +178,7 @@ def wishes_of(config: Config) -> Wishes:
     )
 
 
-def target_of(config: Config, device: torch.device) -> Device:
+def target_of(config: Config, device: torch.device) -> Target:
     """Return the limits of the device that is planned for.
 
     A memory limit on a CPU that the config does not ask for is another device's, and a GPU's: then the seconds of this
@@ -188,9 +188,9 @@ def target_of(config: Config, device: torch.device) -> Device:
     limit = free if config.plan.memory_gb is None else config.plan.memory_gb * GIB
     on_cpu = device.type == "cpu"
     if on_cpu and config.plan.memory_gb is not None and config.train.device == "auto":
-        return Device(GPU, limit, config.plan.step_seconds, False, TRIED_ELSEWHERE, free, LONGEST_TRIAL_S)
+        return Target(GPU, limit, config.plan.step_seconds, False, TRIED_ELSEWHERE, free, LONGEST_TRIAL_S)
     seconds = config.plan.step_seconds or STEP_SECONDS[device.type]
-    return Device(CPU if on_cpu else GPU, limit, seconds, on_cpu, TRIED[device.type])
+    return Target(CPU if on_cpu else GPU, limit, seconds, on_cpu, TRIED[device.type])
 
 
 def measured_step(trial: Trial, *, config: Config, head: Head) -> Cost | None:
@@ -207,7 +207,7 @@ def measured_step(trial: Trial, *, config: Config, head: Head) -> Cost | None:
 def step_in_this_process(trial: Trial, *, config: Config, head: Head) -> Cost | None:
     """Return what a step costs with torch set up as for training."""
     device = choose(config.train.device)
-    set_up_torch(config.train, 0, device)
+    set_up_torch(config.train, loader_workers(config.sample.workers, device), device)
     return step_cost(trial, head, config.loss, config.train, device)
 
 
@@ -223,7 +223,7 @@ def intensity_choices(config: Config, evidence: Evidence) -> dict[str, Choice]:
     }
 
 
-def size_choices(config: Config, size: Size, target: Device, device: torch.device) -> dict[str, Choice]:
+def size_choices(config: Config, size: Size, target: Target, device: torch.device) -> dict[str, Choice]:
     """Return patch, batch and network."""
     given = "patch_vox" in config.sample.model_fields_set
     reason = patch_reason(size, target, words_for(device), given=given)

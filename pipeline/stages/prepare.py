@@ -13,9 +13,11 @@ from pipeline.dataset.cases import Case, check_patients, leave_out
 from pipeline.dataset.checks import count_foreground, load_pair
 from pipeline.dataset.layouts import declared_labels, find_cases
 from pipeline.errors import UserError
-from pipeline.files import hash_file, hash_json, stamp
+from pipeline.files import hash_file, hash_json
+from pipeline.formats.dispatch import stamps_of
 from pipeline.labels import Labels
 from pipeline.log import log, table
+from pipeline.processes import workers_of
 from pipeline.stages.data import encoding, label_key, labels_of, store_of
 from pipeline.store.catalogue import Catalogue
 from pipeline.store.classes import class_table, reason_against
@@ -24,7 +26,7 @@ from pipeline.store.reader import PreparedCase
 from pipeline.store.writer import write_case
 from pipeline.volume.grid import Float3, Int3, box_of
 from pipeline.volume.resample import resample_labels, to_training_grid
-from pipeline.work import Outcome, Unit, available_cores, forget, of_shard, run_units
+from pipeline.work import Outcome, Unit, forget, of_shard, run_units
 
 RENAMED_AFTER_S = 1.0
 COLUMNS = ("case", "CT voxels", "CT mm", "prepared voxels", "classes", "put back")
@@ -52,7 +54,8 @@ def run(config: Config) -> Outcome:
     labels = labels_of(config)
     tell_disagreement(config, labels)
     store = store_of(config)
-    stored = classes_to_store(store, labels, config.prepare.spacing_mm)
+    # Without classes in its config training takes the store's: then they must be those that the data set names now.
+    stored = labels if config.labels is None else classes_to_store(store, labels, config.prepare.spacing_mm)
     found = find_cases(config.data.source, stored)
     kept = leave_out(found, config.data.exclude)
     check_patients(kept)
@@ -67,7 +70,7 @@ def run(config: Config) -> Outcome:
     Catalogue(stored, recipe.spacing_mm, tuple(found), {unit.name: unit.key for unit in units}).write(store)
     forget_damaged(store, of_shard(units, config.prepare.shard))
     make = partial(prepare_case, cases=cases, recipe=recipe)
-    workers = available_cores() if config.prepare.workers == "auto" else config.prepare.workers
+    workers = workers_of(config.prepare.workers)
     outcome = run_units(store, units, make, workers=workers, shard=config.prepare.shard, what="prepare")
     standing = {*outcome.done, *outcome.skipped}
     seen = class_table(stored, labels, store)
@@ -135,7 +138,7 @@ def unit_of(case: Case, store: Path, recipe: Recipe) -> Unit:
         "compress": recipe.compress,
         "spacing_mm": recipe.spacing_mm,
         "labels": label_key(case, recipe.labels, recipe.overlap),
-        "files": {role: stamp(path) if path.exists() else None for role, path in case.files().items()},
+        "files": stamps_of(case.files()),
     }
     return Unit(case.name, hash_json(key), case_folder(store, case.name))
 
@@ -143,7 +146,7 @@ def unit_of(case: Case, store: Path, recipe: Recipe) -> Unit:
 def prepare_case(unit: Unit, temporary: Path, *, cases: Mapping[str, Case], recipe: Recipe) -> None:
     """Read, check and resample one case, and write it at `temporary`."""
     case = cases[unit.name]
-    sources = {role: stamp(path) for role, path in case.files().items() if path.exists()}
+    sources = {role: found for role, found in stamps_of(case.files()).items() if found}
     image, label = load_pair(case, recipe.labels, recipe.overlap)
     prepared, start, shape = to_training_grid(image, recipe.spacing_mm)
     body = np.ascontiguousarray(label.voxels[box_of(start, shape)])

@@ -17,7 +17,7 @@ def class_table(stored: Labels, wanted: Labels, store: Path, *, named: bool = Fa
     named: whether classes were found by their names, as masks are: a name must then keep its values.
     Raises UserError, with the store's path, where the wanted classes cannot be taken from the stored ones.
     """
-    becomes = indices_of_values(wanted)
+    becomes = wanted.class_of_value()
     table = np.arange(256, dtype=np.uint8)
     reason = reason_against(stored, wanted, named=named)
     if reason:
@@ -25,14 +25,14 @@ def class_table(stored: Labels, wanted: Labels, store: Path, *, named: bool = Fa
             f"labels: {dict(wanted.values)} cannot be taken from {dict(stored.values)}, which {store} was prepared "
             f"with: {reason}. Change labels, or run prepare again, which makes every case anew."
         )
-    for value, index in indices_of_values(stored).items():
+    for value, index in stored.class_of_value().items():
         table[index] = becomes[value]
     return table
 
 
 def reason_against(stored: Labels, wanted: Labels, *, named: bool = False) -> str | None:
     """Return why the wanted classes cannot be taken from the stored ones, None where they can; see `class_table`."""
-    held, becomes = indices_of_values(stored), indices_of_values(wanted)
+    held, becomes = stored.class_of_value(), wanted.class_of_value()
     unknown = sorted(becomes.keys() - held.keys())
     if unknown:
         return f"value {unknown[0]} was not prepared"
@@ -50,10 +50,3 @@ def reason_against(stored: Labels, wanted: Labels, *, named: bool = False) -> st
         if (index == 0 and becomes[value] != 0) or (index == IGNORE and becomes[value] not in (0, IGNORE)):
             return f"value {value} was prepared as {'ignored' if index else 'background'}"
     return None
-
-
-def indices_of_values(labels: Labels) -> dict[int, int]:
-    """Return the class index (0..n, 255) of every label value that is known."""
-    known = dict.fromkeys(labels.background, 0)
-    known |= {value: index for index, given in enumerate(labels.values.values(), 1) for value in given}
-    return known if labels.ignore is None else known | {labels.ignore: IGNORE}

@@ -60,29 +60,30 @@ def whole(path: Path) -> Iterator[None]:
 
 
 def check_arrays(folder: Path, arrays: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raise UserError where an array has another size, or another hash and is younger than case.json."""
+    """Raise UserError where an array is gone, has another size, or has another hash and is younger than case.json."""
     told_ns = (folder / FACTS).stat().st_mtime_ns
     changed_ns = []
     for file, expected in arrays.items():
         path = folder / file
-        status = path.stat() if path.is_file() else None
-        size = status.st_size if status else 0
+        if not path.is_file():
+            raise UserError(f"{path}: not found; {MADE_AGAIN}.")
+        size, time_ns = path.stat().st_size, path.stat().st_mtime_ns
         if size != expected["size"]:
-            raise UserError(f"{path}: {size} bytes, expected {expected['size']}: it was cut short; {MADE_AGAIN}.")
-        if status and status.st_mtime_ns > told_ns:
+            raise UserError(f"{path}: {size} bytes, expected {expected['size']}: cut short or altered; {MADE_AGAIN}.")
+        if time_ns > told_ns:
+            log.debug("%s: younger than its case.json, reading it whole to compare its hash", path)
             check_hash(path, expected["sha256"])
-            changed_ns.append(status.st_mtime_ns)
+            changed_ns.append(time_ns)
     if changed_ns:
         now_ns = max(time.time_ns(), *changed_ns)  # a clock may run fast where the store was copied from
         with suppress(OSError):  # a store that is not ours to write: the next opening compares again
             os.utime(folder / FACTS, ns=(now_ns, now_ns))
 
 
-def check_hash(path: Path, sha256: str) -> None:
+def check_hash(path: Path, sha256: str, cure: str = MADE_AGAIN) -> None:
     """Raise UserError where a file is not the one that has this hash."""
-    log.debug("%s: younger than its case.json, reading it whole to compare its hash", path)
     found = hash_file(path)
     if found != sha256:
         raise UserError(
-            f"{path}: altered since it was written (SHA-256 {found[:12]}..., expected {sha256[:12]}...); {MADE_AGAIN}."
+            f"{path}: altered since it was written (SHA-256 {found[:12]}..., expected {sha256[:12]}...); {cure}."
         )

@@ -1,4 +1,4 @@
-"""Voxels of each class: how many, and which to draw patches around, few enough to keep and some from every object."""
+"""Voxels of each class to draw patches around: few enough to keep, and some from every object."""
 
 import cc3d
 import numpy as np
@@ -24,14 +24,6 @@ def foreground_coordinates(encoded: np.ndarray) -> dict[int, np.ndarray]:
             corner = [extent.start for extent in box]
             found[label] = (coordinates_of(encoded[box] == label) + corner).astype(np.int32)
     return found
-
-
-def count_indices(encoded: np.ndarray) -> dict[int, int]:
-    """Return how many voxels of encoded labels (x, y, z) have each class index, 0 and 255 too, that occurs."""
-    counts = np.zeros(256, np.int64)
-    for plane in encoded:  # at once they would be turned into integers of eight times the memory
-        counts += np.bincount(plane.reshape(-1), minlength=256)
-    return {int(index): int(counts[index]) for index in np.flatnonzero(counts)}
 
 
 def coordinates_of(mask: np.ndarray) -> np.ndarray:

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from pipeline.dataset.checks import count_indices
 from pipeline.errors import UserError
 from pipeline.labels import IGNORE
 from pipeline.store.catalogue import Catalogue
-from pipeline.store.facts import check_hash, read_facts
-from pipeline.store.foreground import count_indices
+from pipeline.store.facts import check_hash
 from pipeline.store.layout import case_folder
 from pipeline.store.reader import PreparedCase
 
@@ -30,14 +30,15 @@ def verify(store: Path) -> list[str]:
 
 def verify_case(folder: Path, key: str, classes: int) -> None:
     """Raise UserError with the first thing that is wrong with a prepared case of the classes 1..`classes`."""
-    for file, expected in read_facts(folder)["arrays"].items():
-        check_hash(folder / file, expected["sha256"])
     case = PreparedCase.open(folder)
+    cure = f"remove {folder} and run prepare, which makes this case again"  # as prepare sees no more than opening does
+    for file, sha256 in case.hashes.items():
+        check_hash(folder / file, sha256, cure)
     if case.key != key:
         raise UserError(f"{folder}: not prepared as the data and the config stand; run prepare.")
     _, labels = case.read((0, 0, 0), case.grid.shape_vox)
     if count_indices(labels) != dict(case.counts):
-        raise UserError(f"{folder}: the labels have other counts than case.json says; run prepare to make it again.")
+        raise UserError(f"{folder}: the labels have other counts than case.json says; {cure}.")
     strange = [index for index in case.counts if index > classes and index != IGNORE]
     if strange:
         raise UserError(f"{folder}: class index {strange[0]}, but the store has {classes} classes; run prepare again.")

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.dataset.checks import count_indices
 from pipeline.store.arrays import write_list, write_voxels
 from pipeline.store.facts import write_facts
-from pipeline.store.foreground import count_indices, foreground_coordinates
+from pipeline.store.foreground import foreground_coordinates
 from pipeline.store.layout import FOREGROUND, FORMAT, IMAGE, LABEL, Compress, new_layout
 from pipeline.volume.grid import Grid, Int3
 from pipeline.volume.intensity import histogram

@@ -40,6 +40,14 @@ def test_default_has_the_strengths_and_probabilities_of_nnunet():
     assert section.elastic_probability == 0
 
 
+def test_only_what_was_given_counts_as_set_and_not_what_its_preset_says():
+    for section in (load(["augment.preset=light", "augment.mirror=[y]"]).augment,
+                    AugmentSection(preset="light", mirror=("y",))):  # fmt: skip
+        assert section.model_fields_set == {"preset", "mirror"}
+        assert section.model_dump(exclude_unset=True) == {"preset": "light", "mirror": ("y",)}
+        assert (section.rotation_deg, section.noise_probability) == (15, 0)
+
+
 def test_each_preset_names_keys_that_exist():
     assert all(set(preset) <= set(AugmentSection.model_fields) for preset in PRESETS.values())
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.dataset.cases import Case
-from pipeline.dataset.checks import load_label, load_pair
+from pipeline.dataset.checks import count_foreground, count_indices, load_label, load_pair
 from pipeline.errors import UserError
 from pipeline.labels import Labels
 
@@ -31,6 +31,12 @@ def make_case(tmp_path: Path) -> Callable[..., Case]:
         return Case("case 1", files["images"], files["labels"], "case 1", "train")
 
     return make
+
+
+def test_voxels_are_counted_by_class_index() -> None:
+    encoded = np.array([[[0, 0, 3]], [[255, 3, 1]]], np.uint8)
+    assert count_indices(encoded) == {0: 2, 1: 1, 3: 2, 255: 1}
+    assert count_foreground(encoded) == 3
 
 
 def shifted(x_mm: float) -> np.ndarray:

@@ -66,6 +66,12 @@ def test_a_class_without_any_mask_is_refused_with_names_like_it(source: Path) ->
         find_cases(source, Labels({"liver": (1,), "xyz": (2,)}))
 
 
+def test_a_data_set_without_any_mask_is_refused(plant) -> None:
+    source = plant(["s1/ct.nii.gz", "s2/ct.nii.gz", "s2/segmentations/"])
+    with pytest.raises(UserError, match=r"no case has a mask in segmentations/; put there one for each class"):
+        find_cases(source, LABELS)
+
+
 def test_a_mask_that_fits_two_classes_is_refused(source: Path) -> None:
     with pytest.raises(UserError, match=r"the mask rib_left_1 fits both rib_\* and \*_1; let it fit one of them only"):
         find_cases(source, Labels({"rib_*": (1,), "*_1": (2,)}))
@@ -98,6 +104,7 @@ def test_dataset_json_goes_before_meta_csv(source: Path, plant, splits_of) -> No
     [
         ("id;split\ns1;train\n", r"meta\.csv, line 1: no column 'image_id' among id, split"),
         ("image_id;split\n\ns1;trian\n", r"meta\.csv, line 3: split is 'trian'; expected train, validation or test"),
+        ("image_id;split\ns1;train\ns1;test\n", r"meta\.csv, line 3: the case 's1' stands in line 2, too; remove one"),
     ],
 )
 def test_a_wrong_meta_csv_is_refused_with_the_line(source: Path, text: str, sentence: str) -> None:

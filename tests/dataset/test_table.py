@@ -40,6 +40,15 @@ def test_absolute_paths_count_as_they_are(find, tmp_path: Path) -> None:
     assert case.image == tmp_path / "ct/a.nii.gz"
 
 
+def test_a_tilde_stands_for_the_home_folder_unless_it_is_part_of_a_name(
+    find, plant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(["~$a.nii.gz"])
+    monkeypatch.setenv("HOME", str(tmp_path / "seg"))
+    (case,) = find("case,image,label\na,~$a.nii.gz,~/a.nii.gz\n")
+    assert (case.image, case.label) == (tmp_path / "~$a.nii.gz", tmp_path / "seg/a.nii.gz")
+
+
 def test_a_test_case_may_do_without_a_label(find) -> None:
     (case,) = find("case,image,label,split\na,ct/a.nii.gz,,Test\n")
     assert (case.split, case.label) == ("test", None)

@@ -7,7 +7,16 @@ import pytest
 import SimpleITK as sitk
 
 from pipeline.errors import UserError
-from pipeline.formats.dispatch import files_in, read_image, read_label, stem, write_label, written_name
+from pipeline.files import stamp
+from pipeline.formats.dispatch import (
+    files_in,
+    read_image,
+    read_label,
+    stamps_of,
+    stem,
+    write_label,
+    written_name,
+)
 from pipeline.volume.grid import Grid
 from pipeline.volume.volume import Volume
 
@@ -65,6 +74,33 @@ def test_two_files_for_one_case_are_refused(tmp_path: Path, second: str) -> None
         (tmp_path / name).touch()
     with pytest.raises(UserError, match="two files for the case 'a'"):
         files_in(tmp_path)
+
+
+@pytest.mark.parametrize(("header", "voxels"), [("ct.mhd", "ct.raw"), ("ct.nhdr", "ct.raw"), ("ct.mhd", "ct.zraw")])
+def test_a_header_is_known_by_its_file_of_voxels_too(tmp_path: Path, header: str, voxels: str) -> None:
+    image = sitk.GetImageFromArray(np.zeros((3, 4, 5), np.int16))
+    sitk.WriteImage(image, str(tmp_path / header), voxels.endswith("zraw"))
+    files = {"image": tmp_path / header}
+    assert stamps_of(files) == {"image": stamp(tmp_path / header), "image voxels": stamp(tmp_path / voxels)}
+    (tmp_path / voxels).unlink()
+    assert stamps_of(files) == {"image": stamp(tmp_path / header)}
+
+
+@pytest.mark.parametrize("name", ["ct.mha", "ct.nrrd", "ct.nii.gz"])
+def test_any_other_file_is_known_by_itself(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    assert stamps_of({"image": path}) == {"image": None}
+    path.write_bytes(b"no image")
+    assert stamps_of({"image": path}) == {"image": stamp(path)}
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((3, 4, 5), np.int16)), str(path))
+    assert stamps_of({"image": path}) == {"image": stamp(path)}
+
+
+def test_voxels_in_many_files_are_not_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "a.mhd").write_text("NDims = 3\nElementDataFile = LIST\na.raw\n")
+    (tmp_path / "b.nhdr").write_text("NRRD0004\ndata file: b%d.raw 1 9 1\n\n")
+    files = {"a": tmp_path / "a.mhd", "b": tmp_path / "b.nhdr"}
+    assert stamps_of(files) == {role: stamp(path) for role, path in files.items()}
 
 
 @pytest.mark.parametrize("suffix", ["mha", "nrrd", "mhd", "nhdr", "nii"])

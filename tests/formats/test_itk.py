@@ -1,6 +1,7 @@
 """MetaImage and NRRD files: SimpleITK is the oracle of where a voxel lies."""
 
 import re
+import resource
 from collections.abc import Callable
 from itertools import permutations, product
 from pathlib import Path
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, explain
 from pipeline.formats.dispatch import read_image, read_label, write_label
 from pipeline.volume.volume import Volume
 
@@ -168,6 +169,13 @@ def test_a_name_in_capital_letters_with_spaces_and_letters_beyond_ascii_is_read(
     np.testing.assert_array_equal(read_image(named).voxels, CUBE[::-1, ::-1])
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_metaimage_may_say_in_small_letters_that_its_voxels_follow(write: Write, packed: bool) -> None:
+    path = write("case.mha", packed=packed)
+    path.write_bytes(path.read_bytes().replace(b"= LOCAL", b"= Local"))
+    np.testing.assert_array_equal(read_image(path).voxels, CUBE[::-1, ::-1])
+
+
 # what is refused
 
 
@@ -310,6 +318,26 @@ def test_a_metaimage_header_that_cannot_be_is_refused(write: Write, old: str, ne
     assert old.encode() in data
     path.write_bytes(data.replace(old.encode(), new.encode(), 1))
     refused(path, *words)
+
+
+@pytest.mark.parametrize("suffix", ["mha", "nrrd"])
+@pytest.mark.parametrize("refused", [1, 100, 5000, 20_000])
+def test_a_disk_that_refuses_some_of_the_bytes_is_told_and_leaves_what_stood_there(
+    write: Write, tmp_path: Path, suffix: str, refused: int
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 5, (40, 40, 40)).astype(np.int16)
+    volume, path = read_image(write(f"case.{suffix}", noise)), tmp_path / f"out.{suffix}"
+    write_label(path, volume.voxels.astype(np.uint8), volume)
+    whole, (soft, hard) = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) - refused, hard))
+        with pytest.raises(OSError) as caught:
+            write_label(path, volume.voxels.astype(np.uint8), volume)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (explain(caught.value) or "").startswith(f"{path}: ")
+    assert path.read_bytes() == whole
+    assert sorted(file.name for file in tmp_path.iterdir()) == [f"case.{suffix}", path.name]
 
 
 def test_a_label_that_cannot_be_written_leaves_what_stood_there(write: Write, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.dataset.cases import Case
+from pipeline.dataset.checks import load_pair
 from pipeline.errors import UserError
 from pipeline.health.examination import (
     Extremes,
@@ -19,6 +20,7 @@ from pipeline.health.examination import (
     volumes_on_training_grid,
 )
 from pipeline.labels import Labels
+from pipeline.log import overhear
 from pipeline.volume.grid import Grid
 from pipeline.volume.volume import Volume
 
@@ -79,7 +81,13 @@ def test_what_load_pair_refuses_is_refused(make_case) -> None:
 
 
 def test_what_reading_warns_of_is_left_to_the_judgement(make_case) -> None:
-    examine(make_case(label=labelled()), labels=LABELS, overlap=(), spacing_mm=(2, 2, 2))
+    case = make_case(label=labelled())
+    with overhear() as shown:
+        load_pair(case, LABELS)
+        ((_, sentence),) = shown.take()
+        assert "the label is empty" in sentence
+        examine(case, labels=LABELS, overlap=(), spacing_mm=(2, 2, 2))
+        assert shown.take() == []
 
 
 def test_volumes_are_those_of_the_cases_grid_and_of_the_training_grid() -> None:

@@ -5,7 +5,7 @@ from math import inf
 import pytest
 
 from pipeline.config.net import NetSection
-from pipeline.planning.cost import Cost, Limits, Line, Model, Trial, remembering
+from pipeline.planning.cost import Cost, CostModel, Limits, Line, Trial, remembering
 
 
 def test_a_line_goes_through_both_points_in_either_order() -> None:
@@ -26,7 +26,7 @@ def test_without_a_slope_a_cost_grows_in_proportion(points: tuple[tuple[int, flo
 
 def test_memory_is_a_line_and_seconds_a_proportion() -> None:
     small, large = (Trial(NetSection(), (edge, 10, 10), 2) for edge in (10, 20))  # 2000 and 4000 voxels
-    model = Model.of((small, Cost(5000, 7, 3.0)), (large, Cost(7000, 7, 4.0)))
+    model = CostModel.of((small, Cost(5000, 7, 3.0)), (large, Cost(7000, 7, 4.0)))
     assert model.by_memory(Limits(9000, None)) == 6000
     assert model.by_time(Limits(9000, 5.0)) == 5000
     assert model.within(Limits(9000, 5.0)) == 5000

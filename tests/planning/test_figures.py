@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from pipeline.planning.evidence import Evidence
+from pipeline.dataset.fingerprint import CaseFingerprint
+from pipeline.planning.evidence import Evidence, gather
 from pipeline.planning.figures import lines_of
 
 
@@ -14,3 +15,9 @@ def test_least_median_and_most_and_a_line_for_each_class(make_evidence: Callable
     assert "0 to 110 (0.5 to 99.5 %)" in lines[4]
     # volumes of 20,000 voxels: 5, 40 and 100 ml; a tenth of the way up 12 ml, which is 1,500 voxels of 8 mm3
     assert lines[-1].split() == ["liver", "3", "40", "1", "0.52%", "1,500"]
+
+
+def test_columns_stand_under_each_other_where_names_are_short(make_case: Callable[..., CaseFingerprint]) -> None:
+    heading, row = lines_of(gather([make_case()], ["gut"]), (2.0, 2.0, 2.0))[-2:]
+    assert row.startswith("gut      ")
+    assert len(row) == len(heading)

@@ -1,16 +1,31 @@
-"""The network that is made for a patch: real ones, built by the registry."""
+"""The network that is made for a patch: real ones, built by the registry; strides worked out by hand, and always."""
 
-from math import prod
+from math import ceil, prod
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.config.net import NetSection
 from pipeline.errors import UserError
 from pipeline.nets.registry import build, check_patch
-from pipeline.planning.network import CPU, GPU, fit, fit_patch
+from pipeline.planning.network import (
+    BOTTOM_VOX,
+    CPU,
+    GPU,
+    MOST_STAGES,
+    channels_of,
+    fit,
+    fit_patch,
+    in_short,
+    multiple_of,
+    strides_of,
+)
 
 ISOTROPIC = (1.0, 1.0, 1.0)
+sizes = st.tuples(st.integers(1, 320), st.integers(1, 320), st.integers(1, 320))
+spacings = st.tuples(st.floats(0.3, 8), st.floats(0.3, 8), st.floats(0.3, 8))
 
 
 def test_a_cpu_gets_a_smaller_network_than_a_gpu() -> None:
@@ -68,3 +83,54 @@ def test_another_network_keeps_its_options_and_says_what_it_takes() -> None:
 def test_options_that_make_no_network_get_their_sentence(options: dict[str, object]) -> None:
     with pytest.raises(UserError, match=r"net\.options"):
         fit_patch(NetSection(options=options), CPU, 2, (64, 64, 64), ISOTROPIC)
+
+
+# Strides, by nnU-Net's rule
+
+
+def test_a_cube_is_halved_until_four_voxels_are_left() -> None:
+    assert in_short(strides_of((64, 64, 64), ISOTROPIC)) == [1, 2, 2, 2, 2]
+    assert in_short(strides_of((128, 128, 128), ISOTROPIC)) == [1, 2, 2, 2, 2, 2]
+    assert len(strides_of((512, 512, 512), ISOTROPIC)) == MOST_STAGES
+
+
+def test_thick_slices_wait_for_the_plane() -> None:
+    # 1, 1, 5 mm: the plane is at 4 mm before 5 is within a factor of 2 of it, after two halvings (2, then 4 mm)
+    assert in_short(strides_of((96, 96, 24), (1.0, 1.0, 5.0))) == [1, [2, 2, 1], [2, 2, 1], 2, 2]
+
+
+def test_a_stack_of_one_slice_is_never_halved_along_it() -> None:
+    assert in_short(strides_of((64, 64, 1), ISOTROPIC)) == [1, [2, 2, 1], [2, 2, 1], [2, 2, 1], [2, 2, 1]]
+
+
+def test_an_axis_alone_is_halved_only_while_six_voxels_are_left() -> None:
+    assert in_short(strides_of((11, 4, 4), ISOTROPIC)) == [1, 1]
+    assert in_short(strides_of((12, 4, 4), ISOTROPIC)) == [1, [2, 1, 1]]
+
+
+def test_a_tiny_patch_has_two_stages_that_shrink_nothing() -> None:
+    assert strides_of((4, 4, 4), ISOTROPIC) == [(1, 1, 1), (1, 1, 1)]
+
+
+@given(sizes, spacings)
+def test_every_halved_axis_keeps_its_voxels(
+    patch_vox: tuple[int, int, int], spacing_mm: tuple[float, float, float]
+) -> None:
+    strides = strides_of(patch_vox, spacing_mm)
+    assert strides[0] == (1, 1, 1)
+    assert 2 <= len(strides) <= MOST_STAGES
+    for size, multiple in zip(patch_vox, multiple_of(strides), strict=True):
+        assert multiple == 1 or ceil(size / multiple) >= BOTTOM_VOX
+
+
+@given(sizes, spacings, st.permutations(range(3)))
+def test_no_axis_is_treated_differently(
+    patch_vox: tuple[int, int, int], spacing_mm: tuple[float, float, float], order: list[int]
+) -> None:
+    x, y, z = order
+    turned = strides_of((patch_vox[x], patch_vox[y], patch_vox[z]), (spacing_mm[x], spacing_mm[y], spacing_mm[z]))
+    assert turned == [(step[x], step[y], step[z]) for step in strides_of(patch_vox, spacing_mm)]
+
+
+def test_channels_double_up_to_the_most() -> None:
+    assert channels_of(6, 32, 320) == [32, 64, 128, 256, 320, 320]

@@ -9,10 +9,10 @@ from pipeline.planning.choice import AS_GIVEN, Choice
 from pipeline.planning.cost import GIB, Cost, Trial
 from pipeline.planning.network import CPU
 from pipeline.planning.reasons import network_choices, patch_reason
-from pipeline.planning.size import Device, Size
+from pipeline.planning.size import Size, Target
 
 NET = NetSection(options={"channels": [16, 32, 64], "strides": [1, 2, [2, 2, 1]]})
-HERE = Device(CPU, 8 * GIB, 1.5, program_counts=True, tried_voxels=1e5)
+HERE = Target(CPU, 8 * GIB, 1.5, program_counts=True, tried_voxels=1e5)
 SIZE = Size(
     spacing=Choice((1.0, 1.0, 1.0), "the median"),
     trial=Trial(NET, (64, 64, 32), 2),

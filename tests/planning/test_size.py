@@ -1,6 +1,7 @@
 """The size of a step, with a device whose costs are a known function: what is chosen must be within its limits."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import inf, prod
 
 import pytest
@@ -13,15 +14,15 @@ from pipeline.planning.choice import AS_GIVEN
 from pipeline.planning.cost import GIB, Cost, Measure, Trial
 from pipeline.planning.evidence import Evidence
 from pipeline.planning.network import CPU
-from pipeline.planning.size import SLACK, Device, Size, Sizing, Wishes
+from pipeline.planning.size import SLACK, Size, Sizing, Target, Wishes
 
 MakeEvidence = Callable[..., Evidence]
 SMALL_NET = NetSection(options={"channels": [4, 8, 8, 8]})
 FIXED_BYTES = 50 * 2**20
 
 
-def device(memory_gb: float = 8.0, seconds: float | None = 1.0, **keys: float) -> Device:
-    return Device(CPU, memory_gb * GIB, seconds, program_counts=False, tried_voxels=32**3, **keys)
+def device(memory_gb: float = 8.0, seconds: float | None = 1.0, **keys: float) -> Target:
+    return Target(CPU, memory_gb * GIB, seconds, program_counts=False, tried_voxels=32**3, **keys)
 
 
 def costs(bytes_a_voxel: float = 1000.0, seconds_a_voxel: float = 1e-6, bend: float = 0.0) -> Measure:
@@ -35,7 +36,7 @@ def costs(bytes_a_voxel: float = 1000.0, seconds_a_voxel: float = 1e-6, bend: fl
     return measure
 
 
-def choose(evidence: Evidence, on: Device, measure: Measure, net: NetSection = SMALL_NET, **wishes: object) -> Size:
+def choose(evidence: Evidence, on: Target, measure: Measure, net: NetSection = SMALL_NET, **wishes: object) -> Size:
     return Sizing(evidence, Wishes(net, **wishes), 2, on, measure).choose()
 
 
@@ -108,6 +109,20 @@ def test_a_step_that_does_not_fit_at_all_is_tried_smaller(make_evidence: MakeEvi
     assert 100_000 < size.trial.voxels <= 300_000
 
 
+def test_a_step_that_stays_too_slow_however_often_it_is_made_smaller_is_taken(make_evidence: MakeEvidence) -> None:
+    tried: list[Trial] = []
+
+    def measure(trial: Trial) -> Cost:
+        tried.append(trial)
+        return replace(costs()(trial), seconds=0.03 if len(tried) <= 2 else 1.3 * SLACK)
+
+    size = choose(make_evidence({"largest_vox": 200}), device(seconds=1.0), measure)
+    assert size.limiting == "time"
+    assert size.trial == tried[-1]
+    assert size.measured is not None
+    assert size.measured.seconds > SLACK
+
+
 def test_memory_for_no_patch_at_all_is_refused(make_evidence: MakeEvidence) -> None:
     with pytest.raises(UserError, match=r"plan: even 2 patches of .* do not fit the memory limit of 0\.04 GiB"):
         choose(make_evidence(), device(memory_gb=0.04), costs())
@@ -130,7 +145,7 @@ def test_the_programs_own_memory_is_taken_off_on_a_cpu(make_evidence: MakeEviden
     def measure(trial: Trial) -> Cost:
         return Cost(costs()(trial).memory_bytes, GIB // 2, 0.0001)
 
-    on = Device(CPU, GIB, None, program_counts=True, tried_voxels=32**3)
+    on = Target(CPU, GIB, None, program_counts=True, tried_voxels=32**3)
     size = choose(make_evidence(), on, measure)
     assert size.measured is not None
     assert size.measured.memory_bytes + GIB // 2 <= GIB

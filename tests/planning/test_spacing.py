@@ -70,6 +70,12 @@ def test_a_small_patch_makes_the_grid_coarser_until_it_covers_its_share(make_evi
     assert "covers 25%" in chosen.reason
 
 
+def test_a_grid_that_would_hardly_be_coarser_stays_and_no_class_is_blamed(make_evidence: MakeEvidence) -> None:
+    natural = Choice((1.0, 1.0, 1.0), "the median")
+    body = 200 * 160 * 120
+    assert fitted_spacing(make_evidence(), natural, body / 4 / 1.002, 0.25) is natural
+
+
 def test_no_grid_is_so_coarse_that_a_class_loses_its_voxels(make_evidence: MakeEvidence) -> None:
     evidence = make_evidence({"largest_vox": 8 * FEWEST_VOX})
     chosen = fitted_spacing(evidence, Choice((1.0, 1.0, 1.0), "the median"), 100.0, 0.25)

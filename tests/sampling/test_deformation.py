@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from pipeline.config.augment import AugmentSection
 from pipeline.sampling.deformation import draw_deformation, fine_axes, log_uniform, rotation
 from pipeline.sampling.draw import Draw
+from pipeline.volume.grid import Grid
 
 PATCH = (8, 8, 8)
 ALL = AugmentSection(
@@ -49,6 +50,15 @@ def test_only_axes_up_to_the_anisotropy_times_the_finest_are_fine():
     assert fine_axes((1.0, 2.0, 3.0), 3.0) == (True, True, True)
     assert fine_axes((1.0, 1.0, 3.1), 3.0) == (True, True, False)
     assert fine_axes((5.0, 0.5, 5.0), 3.0) == (False, True, False)
+
+
+def test_an_oblique_grid_has_the_fine_axes_of_a_straight_one():
+    grid = Grid((100, 100, 30), np.diag([0.9, 0.9, 5.0, 1.0]))
+    turn = np.eye(4)
+    for degrees in range(1, 90):
+        turn[:3, :3] = rotation(np.radians([degrees, degrees / 2, degrees / 3]))
+        oblique = Grid(grid.shape_vox, turn @ grid.affine_mm).at_spacing((1.0, 1.0, 3.0))
+        assert fine_axes(oblique.spacing_mm, 3.0) == (True, True, True)
 
 
 def test_without_rotation_scale_and_displacement_there_is_no_deformation():

@@ -53,6 +53,13 @@ def test_brightness_contrast_and_gamma_do_what_they_say(strengths, expected):
     assert changed.dtype == np.float32
 
 
+@pytest.mark.parametrize("power", [0.3, 0.7, 1.5, 4.0])
+def test_air_stays_air_under_any_power(power):
+    changed = change(np.array([0.0, 1.0], np.float32), gamma=power)
+    assert 0 <= changed[0] < 1e-10
+    assert changed[1] == 1
+
+
 def test_where_nothing_is_drawn_nothing_changes():
     scaled = patch()
     np.testing.assert_array_equal(change(scaled), scaled)

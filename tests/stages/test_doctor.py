@@ -18,7 +18,7 @@ from pipeline import log
 from pipeline.config.config import Config
 from pipeline.config.load import load
 from pipeline.errors import ExitCode, UserError
-from pipeline.stages import prepare
+from pipeline.stages import doctor, prepare
 from pipeline.stages.doctor import run
 from pipeline.work import WorkFolder
 
@@ -265,6 +265,12 @@ def test_without_a_source_or_a_store_there_is_nothing_to_look_at(data: HeadNeck)
         run(data.config("data.source=null"))
     with pytest.raises(UserError, match="no prepared cases; run prepare"):
         run(data.config("data.source=null"), verify=True)
+
+
+def test_a_store_that_is_not_there_is_told_before_any_case_is_read(data: HeadNeck, monkeypatch) -> None:
+    monkeypatch.setattr(doctor, "examine", lambda *_, **__: pytest.fail("a case was read"))
+    with pytest.raises(UserError, match="no prepared cases; run prepare"):
+        run(data.config(), verify=True)
 
 
 def test_an_unknown_topic_is_refused(data: HeadNeck) -> None:

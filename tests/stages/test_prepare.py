@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from pipeline.config.load import load
 from pipeline.errors import ExitCode, UserError
@@ -85,10 +86,11 @@ def test_a_table_says_what_was_prepared(configure, capsys) -> None:
 
 def test_spawned_processes_make_the_same_bytes(configure, store: Path) -> None:
     run(configure())
-    alone = {path.name: path.read_bytes() for path in (store / "cases" / "a").glob("*.npy")}
+    alone = {path.name: path.read_bytes() for path in (store / "cases" / "a").iterdir()}
+    assert {"image.raw", "label.raw", "foreground.npy", "case.json"} == set(alone)
     elsewhere = configure("prepare.workers=2", f"data.store={store.parent / 'other'}")
     assert set(run(elsewhere).done) == {"a", "b"}
-    assert {path.name: path.read_bytes() for path in (store.parent / "other/cases/a").glob("*.npy")} == alone
+    assert {path.name: path.read_bytes() for path in (store.parent / "other/cases/a").iterdir()} == alone
 
 
 def test_names_with_spaces_and_any_letters_go_through(configure, data_set, store: Path) -> None:
@@ -121,6 +123,21 @@ def test_a_changed_file_makes_its_case_again_and_no_other(configure, data_set, r
     os.utime(data_set.folder / role / "b.nii.gz", ns=(1, 1))
     outcome = run(configure())
     assert (outcome.done, outcome.skipped) == (("b",), ("a",))
+
+
+@pytest.mark.parametrize("suffix", ["mhd", "nhdr"])
+def test_voxels_that_change_beside_their_header_make_the_case_again(
+    configure, data_set, store: Path, suffix: str
+) -> None:
+    packed, image = data_set.folder / "images" / "b.nii.gz", data_set.folder / "images" / f"b.{suffix}"
+    sitk.WriteImage(sitk.ReadImage(str(packed)), str(image))
+    packed.unlink()
+    assert run(configure()).done == ("a", "b")
+    voxels = image.with_suffix(".raw")
+    assert json.loads((store / "cases/b/case.json").read_text())["sources"]["image voxels"]["path"] == str(voxels)
+    voxels.write_bytes(np.full(data_set.image.shape, 50, np.int16).tobytes()[:-2] + b"\x00\x00")
+    assert run(configure()).done == ("b",)
+    assert (open_store(store)[1].read((0, 0, 0), (5, 5, 2))[0] == 50).all()
 
 
 @pytest.mark.parametrize(

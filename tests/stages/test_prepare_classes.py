@@ -70,6 +70,18 @@ def test_prepare_keeps_what_stands_where_the_classes_can_be_taken_from_it(
     assert len(training_cases(configure(override))[2]) == 3
 
 
+def test_training_without_classes_in_its_config_takes_those_that_the_data_set_names_now(
+    configure, three_classes, data_set
+) -> None:
+    data_set.describe(labels={"liver": 1, "spleen": 2, "tumour": 3}, test=["t"])
+    run(configure())
+    data_set.describe(labels={"organ": [1, 2], "tumour": 3}, test=["t"])
+    assert run(configure()).done == ("a", "b")
+    labels, _, (case, _) = training_cases(configure())
+    assert labels.names == ("organ", "tumour")
+    assert case.counts[1] == np.isin(three_classes, (1, 2)).sum()
+
+
 def test_the_table_of_prepare_counts_the_classes_of_the_config(configure, three_classes, capsys) -> None:
     run(configure(ALL))
     capsys.readouterr()

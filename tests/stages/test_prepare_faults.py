@@ -69,6 +69,20 @@ def test_a_damaged_case_is_named_at_opening_and_prepare_makes_it_again_and_no_ot
     assert verify(store) == []
 
 
+def test_damage_that_only_verify_finds_is_mended_by_what_it_says(configure, store: Path) -> None:
+    run(configure())
+    sound, folder = contents(store), store / "cases" / "a"
+    told_ns = (folder / "label.raw").stat().st_mtime_ns
+    altered(folder)
+    os.utime(folder / "label.raw", ns=(told_ns, told_ns))
+    (problem,) = verify(store)
+    assert problem.endswith(f"; remove {folder} and run prepare, which makes this case again.")
+    assert run(configure()).done == ()
+    shutil.rmtree(folder)
+    assert run(configure()).done == ("a",)
+    assert contents(store) == sound
+
+
 def test_a_shard_leaves_the_damage_of_another_to_it(configure, store: Path) -> None:
     run(configure())
     cut_short(store / "cases" / "a")

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from pipeline.config.load import load
 from pipeline.config.train import TrainSection
-from pipeline.stages import train
+from pipeline.stages import plan, train
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -44,3 +45,10 @@ def test_threads_that_are_given_are_taken(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(train, "available_cores", lambda: 8)
     train.set_up_torch(TrainSection(threads=2), 4, CPU)
     assert torch.get_num_threads() == 2
+
+
+def test_a_plan_measures_a_step_with_the_cores_that_the_loader_will_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "available_cores", lambda: 4)
+    monkeypatch.setattr(plan, "step_cost", lambda *_: torch.get_num_threads())
+    config = load(["train.device=cpu", "sample.workers=1"])
+    assert plan.step_in_this_process(None, config=config, head=None) == 3  # type: ignore[arg-type]

@@ -56,6 +56,12 @@ def test_every_damaged_case_is_named_and_missing_ones_too(store: Path) -> None:
     assert problems[1].startswith(f"{store / 'cases' / 'c'}: no prepared case")
 
 
+def test_a_missing_file_is_told_as_such(store: Path) -> None:
+    (store / "cases" / "b" / "label.raw").unlink()
+    (problem,) = verify(store)
+    assert problem.startswith(f"{store / 'cases' / 'b' / 'label.raw'}: not found; run prepare")
+
+
 def alter_facts(folder: Path, **changed: object) -> None:
     facts = json.loads((folder / "case.json").read_text())
     del facts["checksum"]
