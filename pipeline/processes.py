@@ -196,6 +196,18 @@ def available_cores() -> int:
     return max(1, min(limits + _cgroup_cores(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"))))
 
 
+def threads_of(given: int | Literal["auto"], others: int = 0) -> int:
+    """Return how many threads a `threads` key asks for, beside `others` processes.
+
+    auto: the cores that are left, at least one, and no more than OMP_NUM_THREADS, where that is set.
+    """
+    if given != "auto":
+        return given
+    cores = max(1, available_cores() - others)
+    limit = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return min(cores, int(limit)) if limit.isdecimal() and int(limit) else cores
+
+
 def workers_of(given: int | Literal["auto"]) -> int:
     """Return how many processes a `workers` key asks for; auto: a process for each core that may be used."""
     return available_cores() if given == "auto" else given

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import processes
 from pipeline.errors import UserError
 from pipeline.log import log
 from pipeline.processes import Failure, _cgroup_cores, available_cores, each, peak_memory_bytes
@@ -124,3 +125,19 @@ def test_quotas_of_both_versions_of_cgroups_are_read(tmp_path: Path, files: dict
     membership = tmp_path / "membership"
     membership.write_text("0::/job\n")
     assert _cgroup_cores(tmp_path, membership) == cores
+
+
+@pytest.mark.parametrize(
+    ("given", "others", "limit", "threads"),
+    [("auto", 0, None, 8), ("auto", 3, None, 5), ("auto", 9, None, 1), ("auto", 0, "2", 2), ("auto", 0, "4,2", 4),
+     ("auto", 0, "99", 8), ("auto", 0, "0", 8), ("auto", 0, "many", 8), (3, 0, "1", 3)],
+)  # fmt: skip
+def test_threads_are_the_cores_left_or_what_openmp_is_told(
+    monkeypatch: pytest.MonkeyPatch, given: int, others: int, limit: str | None, threads: int
+) -> None:
+    monkeypatch.setattr(processes, "available_cores", lambda: 8)
+    if limit is None:
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    else:
+        monkeypatch.setenv("OMP_NUM_THREADS", limit)
+    assert processes.threads_of(given, others) == threads

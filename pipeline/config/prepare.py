@@ -21,6 +21,7 @@ class PrepareSection(Section):
     workers: Natural | Literal["auto"] = Field(
         "auto", description="processes; auto: the cores this process may use; 0: none, all in this one"
     )
+    verify: bool = Field(False, description="read what is prepared already, and make again what its hashes do not fit")
     shard: str = Field("1/1", description="make every n-th case only, as i/n")
 
     _shard = field_validator("shard")(check_shard)

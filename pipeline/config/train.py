@@ -14,7 +14,9 @@ class TrainSection(Section):
     minutes: Positive | None = Field(None, description="instead of steps: turned into a step count after 20 steps")
     fold: Natural | Literal["all"] = Field(0, description="fold held out for validation; all: none is held out")
     device: Device = Field("auto", description="auto, cpu, cuda or cuda:N")
-    threads: Count | Literal["auto"] = Field("auto", description="on the CPU; auto: its cores less sample.workers")
+    threads: Count | Literal["auto"] = Field(
+        "auto", description="on the CPU; auto: its cores less sample.workers, or OMP_NUM_THREADS"
+    )
     amp: Literal["auto", "off", "bf16", "fp16"] = Field("auto", description="numeric type of the forward pass")
     deterministic: bool | Literal["auto"] = Field("auto", description="bit-identical repeats; auto: on a CPU only")
     lr: Positive = Field(3e-3, description="largest learning rate")

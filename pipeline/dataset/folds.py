@@ -57,8 +57,8 @@ def fold_of(
         of_patient[patient].update({ANY, *(present or {}).get(name, ())})
     if len(of_patient) < folds:
         raise UserError(
-            f"data.folds: {folds} folds, but the training cases are of {len(of_patient)} patients only; lower "
-            "data.folds, or hold nothing out with train.fold=all."
+            f"data.folds: {folds} folds, but the training cases are of {len(of_patient)} patients only; "
+            f"{'lower data.folds, or hold' if len(of_patient) > 1 else 'hold'} nothing out with train.fold=all."
         )
     everywhere = sum(of_patient.values(), Counter[int]())
     rarest_first = {

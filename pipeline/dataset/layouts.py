@@ -38,7 +38,8 @@ def finder_of(source: Path) -> Callable[[Labels], list[Case]]:
     Raises UserError with the known layouts and what was found where the source is of none of them.
     """
     if not source.exists():
-        raise UserError(f"data.source: {source}: no such file or folder; check the path.")
+        begin = "" if source.is_absolute() else f", which begins in {Path.cwd()}"
+        raise UserError(f"data.source: {source}: no such file or folder; check the path{begin}.")
     if table.is_table(source):
         return lambda labels: table.find(source)
     if source.is_dir():

@@ -13,7 +13,7 @@ from pipeline.dataset.fingerprint import CaseFingerprint, fingerprint
 from pipeline.formats.dispatch import read_image
 from pipeline.labels import IGNORE, Labels
 from pipeline.log import overhear
-from pipeline.volume.body import body_box
+from pipeline.volume.body import AIR_BELOW_HU, body_box
 from pipeline.volume.grid import Float3, Grid, box_of
 from pipeline.volume.resample import resample_labels
 from pipeline.volume.volume import Volume
@@ -39,6 +39,7 @@ class Examination:
     volumes_mm3: class index -> volume on the grid of the CT, and on the training grid as prepare makes it.
     cut_off_vox: labelled voxels that lie in the air around the body, which prepare cuts off.
     centre_x_mm: class index -> mean position on the axis to the patient's right.
+    air_shares: class index -> share of its voxels, 0 to 1, that lie in air: below -500 HU.
     """
 
     case: Case
@@ -50,6 +51,7 @@ class Examination:
     volumes_mm3: Mapping[int, tuple[float, float]]
     cut_off_vox: int
     centre_x_mm: Mapping[int, float]
+    air_shares: Mapping[int, float]
 
 
 def examine(case: Case, *, labels: Labels, overlap: Sequence[str], spacing_mm: Float3) -> Examination:
@@ -76,6 +78,7 @@ def examine(case: Case, *, labels: Labels, overlap: Sequence[str], spacing_mm: F
         volumes_mm3=volumes_mm3,
         cut_off_vox=cut_off_vox,
         centre_x_mm=centres_x_mm(encoded.voxels, image.grid),
+        air_shares=air_shares(image.voxels, encoded.voxels),
     )
 
 
@@ -126,3 +129,10 @@ def centres_x_mm(encoded: np.ndarray, grid: Grid) -> dict[int, float]:
     found = cc3d.statistics(encoded)
     present = [label for label, count in enumerate(found["voxel_counts"]) if count and label not in (0, IGNORE)]
     return {label: float(grid.to_mm(found["centroids"][label])[0]) for label in present}
+
+
+def air_shares(voxels_hu: np.ndarray, encoded: np.ndarray) -> dict[int, float]:
+    """Return the share of each class's voxels that lie below -500 HU, where there is air, lung or bowel gas only."""
+    in_air = count_indices(np.where(voxels_hu < AIR_BELOW_HU, encoded, 0))
+    present = {label: count for label, count in count_indices(encoded).items() if label not in (0, IGNORE)}
+    return {label: in_air.get(label, 0) / count for label, count in present.items()}

@@ -11,6 +11,7 @@ from pipeline.health.case import CHECKS_OF_A_CASE, FEW_VOX
 from pipeline.health.examination import Examination
 from pipeline.health.problem import Problem, error, note, warning
 from pipeline.labels import Labels
+from pipeline.volume.body import AIR_BELOW_HU
 
 VOLUME_CHANGE = 0.2  # of a class from its CT's grid to the training grid, as a share of the former
 SPACING_RATIO = 2.0  # to the median: prepare has to make up, or to throw away, every other voxel
@@ -18,6 +19,8 @@ EXTENT_RATIO = 4.0  # to the median: another part of the body, a localiser, or a
 SPREAD_FACTOR = 3.0  # times further from the median than four fifths of the cases keep to it
 USUAL_SHARE = 0.8
 USUAL_FROM_CASES = 5  # fewer do not show what is usual
+IN_AIR_LEAST = 0.5  # of a class in a case: more in air than out of it is no slip at the skin or at an airway
+USUAL_IN_AIR = 0.1  # median of the class over the cases; at most 0.02 in head and neck, lungs and airways are above
 SPLITS = ("train", "validation", "test")  # what is in two of them is to leave the one that comes first
 
 
@@ -28,6 +31,8 @@ def judge(examinations: Sequence[Examination], cases: Sequence[Case], labels: La
     folds: parts that the training cases are split into, where the data set itself names none for validation.
     """
     problems = [problem for check in CHECKS_OF_A_CASE for found in examinations for problem in check(found, labels)]
+    not_hu = {problem.case for problem in problems if problem.severity == "error"}  # where air is not known
+    problems += check_air([found for found in examinations if found.case.name not in not_hu], labels)
     problems += check_volumes(examinations, labels)
     problems += check_classes(examinations, labels)
     problems += check_folds(examinations, labels, 1 if any(case.split == "validation" for case in cases) else folds)
@@ -36,6 +41,23 @@ def judge(examinations: Sequence[Examination], cases: Sequence[Case], labels: La
     problems += check_geometry(examinations)
     problems += check_orientation(examinations)
     return problems
+
+
+def check_air(examinations: Sequence[Examination], labels: Labels) -> Iterator[Problem]:
+    """Tell classes that lie in air in a case, and not in most of the cases that have them.
+
+    Of one case or two the median is never that far below: they do not show what is usual. A class of few voxels is
+    told of as such.
+    """
+    for index, label in enumerate(labels.names, 1):
+        holding = [found for found in examinations if found.fingerprint.counts.get(index, 0) >= FEW_VOX]
+        usual = np.median([found.air_shares[index] for found in holding]) if holding else 0.0
+        for found in holding:
+            share = found.air_shares[index]
+            if share > IN_AIR_LEAST and usual < USUAL_IN_AIR:
+                evidence = f"{label}: {share:.0%} lie below {AIR_BELOW_HU:g} HU, where {usual:.0%} is usual"
+                cure = "look at it: a label map that is shifted, mirrored, or of another CT?"
+                yield warning(found.case.name, "class in the air", evidence, cure)
 
 
 def check_volumes(examinations: Sequence[Examination], labels: Labels) -> Iterator[Problem]:

@@ -1,5 +1,7 @@
 """Overlap of two label maps: one count of voxels by (truth, prediction), and what follows from it."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from pipeline.labels import IGNORE
@@ -30,6 +32,18 @@ def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, classes: int) ->
     if matrix.sum() != counts.sum():
         raise ValueError(f"labels between {classes + 1} and {IGNORE - 1} stand for no class")
     return matrix.copy()
+
+
+def confusion_of_union(confusion: np.ndarray, classes: Sequence[int]) -> np.ndarray:
+    """Return what `confusion_matrix` would count if some classes were the only one and all others background.
+
+    confusion: what `confusion_matrix` returns. classes: indices out of 1..classes; none make an empty union.
+
+    Returns int64 (2, 2).
+    """
+    inside = np.isin(np.arange(len(confusion)), classes)
+    sides = np.stack([~inside, inside]).astype(np.int64)
+    return sides @ confusion @ sides.T
 
 
 def truth_voxels(confusion: np.ndarray) -> np.ndarray:

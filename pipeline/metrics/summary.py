@@ -13,7 +13,7 @@ STATES = ("both", "missed", "false_alarm", "absent")
 
 
 def summarise(scores: Sequence[Score]) -> dict[str, Any]:
-    """Summarise scores as a JSON value; a mean over nothing is None.
+    """Summarise scores as a JSON value; a mean over nothing is None. What is said of classes holds of regions too.
 
     cases: how many cases there are.
     mean: for each quality metric the mean over cases of the mean over classes. A missed class and a false alarm

@@ -9,6 +9,7 @@ from pipeline.sampling.draw import INTENSITY, Draw, generator
 from pipeline.sampling.intensities import change_intensities, draw_strengths
 from pipeline.sampling.spatial import crop, warp
 from pipeline.store.reader import PreparedCase
+from pipeline.store.verify import check_arrays
 from pipeline.volume.grid import Int3
 from pipeline.volume.intensity import Intensity
 
@@ -18,8 +19,9 @@ def make_patch(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the finished patch of a draw: image float32, standardised, and class indices uint8, of `patch_vox`.
 
-    Deterministic in its arguments: random numbers come from the draw's key. Raises RuntimeError, an internal error,
-    if the finished label at the draw's place is not the one that it promises.
+    Deterministic in its arguments: random numbers come from the draw's key. Raises UserError where the case cannot be
+    read or is damaged, and RuntimeError, an internal error, where the finished label at the draw's place is not the
+    one that it promises.
     """
     spacing_mm = case.grid.spacing_mm
     deformation = draw_deformation(drawn, augment, spacing_mm, patch_vox)
@@ -29,7 +31,7 @@ def make_patch(
         image_hu, encoded = warp(case, drawn, deformation, patch_vox)
     if drawn.mirror[0] and labels.swap:
         encoded = swap_sides(encoded, labels)
-    check_promise(drawn, int(encoded[drawn.place_vox]))
+    check_promise(drawn, int(encoded[drawn.place_vox]), case)
     random = generator(drawn.key, INTENSITY)
     strengths = draw_strengths(augment, random)
     image = change_intensities(intensity.scale(image_hu), strengths, fine_axes(spacing_mm, augment.anisotropy), random)
@@ -46,12 +48,16 @@ def swap_sides(encoded: np.ndarray, labels: Labels) -> np.ndarray:
     return table.take(encoded)
 
 
-def check_promise(drawn: Draw, found: int) -> None:
-    """Raise RuntimeError where the finished label at a draw's place is not what the draw promises."""
+def check_promise(drawn: Draw, found: int, case: PreparedCase) -> None:
+    """Raise RuntimeError where the finished label at a draw's place is not what the draw promises.
+
+    Where that comes of a damaged file of the case, a UserError that names it.
+    """
     kept = found != IGNORE if drawn.label is None else found == drawn.label
     if not kept:
+        check_arrays(case)
         promised = "any annotated label" if drawn.label is None else f"label {drawn.label}"
         raise RuntimeError(
             f"(seed, step, slot) {drawn.key}: {promised} was promised at {drawn.place_vox} of a patch of "
-            f"{drawn.case}, but label {found} is there; the store may have changed while it was read."
+            f"{drawn.case}, but label {found} is there."
         )

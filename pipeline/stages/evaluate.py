@@ -55,11 +55,13 @@ class Pair:
 class Rules:
     """What scores depend on beside the files.
 
+    targets: region name -> the class indices whose union is scored, or None, where each class is scored alone.
     overlap: classes whose mask files may overlap, see `load_label`.
     tolerance_mm: distance up to which the normalised surface Dice forgives.
     """
 
     labels: Labels
+    targets: Mapping[str, Sequence[int]] | None
     overlap: tuple[str, ...]
     tolerance_mm: float
 
@@ -68,13 +70,14 @@ def run(config: Config) -> Outcome:
     """Score each case as a unit, and write cases.csv and summary.json over all of them into the work folder.
 
     A case that fails, for want of a prediction or because its prediction cannot be used, counts as missed in every
-    class that its truth holds, and summary.json names it under "incomplete": what is not there improves no mean.
+    class or region that its truth holds, and summary.json names it under "incomplete": what is not there improves no
+    mean.
     Raises UserError where there is nothing to compare.
     """
     pairs = find_pairs(config)
     labels = choose_labels(config, pairs)
     folder = WorkFolder(config.work).evaluate
-    rules = Rules(labels, config.data.overlap, config.evaluate.tolerance_mm)
+    rules = Rules(labels, choose_targets(config, labels), config.data.overlap, config.evaluate.tolerance_mm)
     units = [_unit(name, pair, folder, rules) for name, pair in pairs.items()]
     make = partial(_score_unit, pairs=pairs, rules=rules)
     workers = workers_of(config.evaluate.workers)
@@ -87,7 +90,7 @@ def run(config: Config) -> Outcome:
                 scores += _score_as_missed(pairs[unit.name].case, rules)
             else:
                 scores += [Score.from_json(score) for score in read_json(unit.output)["scores"]]
-        _report(folder, scores, group_of, tuple(failed), rules.tolerance_mm)
+        _report(folder, scores, group_of, tuple(failed), rules)
 
     outcome = run_units(folder, units, make, workers=workers, gathered=report)
     if outcome.failed:
@@ -141,6 +144,13 @@ def choose_labels(config: Config, pairs: Mapping[str, Pair]) -> Labels:
     return _labels_found(files)
 
 
+def choose_targets(config: Config, labels: Labels) -> dict[str, list[int]] | None:
+    """Return the class indices of each region where a head of regions decided on them, else None."""
+    if config.head.kind != "regions" or not labels.regions:
+        return None
+    return {region.name: labels.indices_of(region.classes, "labels.regions") for region in labels.regions}
+
+
 def _truths_in(folder: Path) -> dict[str, Case]:
     """Return the label files in the folder `evaluate.truth` as cases, by the name of their predictions."""
     found = files_in(folder) if folder.is_dir() else {}
@@ -190,6 +200,8 @@ def _unit(name: str, pair: Pair, folder: Path, rules: Rules) -> Unit:
         "overlap": rules.overlap if pair.case.has_masks else (),
         "tolerance_mm": rules.tolerance_mm,
     }
+    if rules.targets is not None:
+        key["targets"] = rules.targets
     return Unit(name, hash_json(key), folder / "cases" / f"{name}.json")
 
 
@@ -211,6 +223,7 @@ def _score_unit(unit: Unit, temporary: Path, *, pairs: Mapping[str, Pair], rules
         encoded,
         truth.grid.spacing_mm,
         rules.labels,
+        targets=rules.targets,
         case=unit.name,
         tolerance_mm=rules.tolerance_mm,
     )
@@ -224,14 +237,21 @@ def _score_as_missed(case: Case, rules: Rules) -> list[Score]:
         truth = load_label(case, rules.labels, rules.overlap)
     except UserError:
         return []  # its sentence is what the unit failed with
-    return score_case(truth.voxels, np.zeros_like(truth.voxels), truth.grid.spacing_mm, rules.labels, case=case.name)
+    return score_case(
+        truth.voxels,
+        np.zeros_like(truth.voxels),
+        truth.grid.spacing_mm,
+        rules.labels,
+        targets=rules.targets,
+        case=case.name,
+    )
 
 
 def _report(
-    folder: Path, scores: Sequence[Score], group_of: Mapping[str, str], failed: Sequence[str], tolerance_mm: float
+    folder: Path, scores: Sequence[Score], group_of: Mapping[str, str], failed: Sequence[str], rules: Rules
 ) -> None:
     """Write cases.csv and summary.json, and print the tables."""
-    summary = {**summarise(scores), "tolerance_mm": tolerance_mm, "metrics": METRICS, "incomplete": list(failed)}
+    summary = {**summarise(scores), "tolerance_mm": rules.tolerance_mm, "metrics": METRICS, "incomplete": list(failed)}
     groups = summarise_groups(scores, group_of)
     columns = (*COLUMNS, "group") if groups else COLUMNS
     if groups:
@@ -241,7 +261,8 @@ def _report(
     write_json(folder / "summary.json", summary)
     if not scores:
         return
-    table(f"{summary['cases']} cases, mean (mean over detected)", ("class", *HEAD), _table_rows(summary))
+    target = "class" if rules.targets is None else "region"
+    table(f"{summary['cases']} cases, mean (mean over detected)", (target, *HEAD), _table_rows(summary))
     if groups:
         lines = [[name or UNGROUPED, str(group["cases"]), *_means_of(group)] for name, group in groups.items()]
         table("the same mean over the cases of each group", ("group", "cases", *HEAD), lines)
@@ -251,7 +272,7 @@ def _report(
 
 
 def _table_rows(summary: Mapping[str, Any]) -> list[list[str]]:
-    """Return the lines of the console table: a class each, then the mean."""
+    """Return the lines of the console table: a class or region each, then the mean."""
     rows = []
     for name, label in summary["labels"].items():
         states = label["states"]

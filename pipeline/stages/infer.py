@@ -21,7 +21,7 @@ from pipeline.inference.predict import Predict, predictor
 from pipeline.inference.segment import segment
 from pipeline.log import log, table
 from pipeline.model import Model, ModelFacts, hash_of
-from pipeline.processes import available_cores
+from pipeline.processes import threads_of
 from pipeline.stages.data import every_case_of
 from pipeline.stages.predictions import prediction_names
 from pipeline.work import Outcome, Unit, WorkFolder, gather, run_units
@@ -45,7 +45,7 @@ def run(config: Config) -> Outcome:
     work = WorkFolder(config.work)
     folder = chosen.model or work.model(config.train.fold)
     device = choose(chosen.device)
-    torch.set_num_threads(available_cores())
+    torch.set_num_threads(threads_of(chosen.threads))
     model = Model.load(folder, device, allow=config.net.name)
     check_inference(chosen, model.facts.labels)
     scans = find_scans(config)

@@ -23,6 +23,7 @@ from pipeline.store.catalogue import Catalogue
 from pipeline.store.classes import class_table, reason_against
 from pipeline.store.layout import FORMAT, Compress, case_folder
 from pipeline.store.reader import PreparedCase
+from pipeline.store.verify import verify_case
 from pipeline.store.writer import write_case
 from pipeline.volume.grid import Float3, Int3, box_of
 from pipeline.volume.resample import resample_labels, to_training_grid
@@ -68,7 +69,8 @@ def run(config: Config) -> Outcome:
     recipe = Recipe(stored, config.prepare.spacing_mm, config.data.overlap, config.store.compress)
     units = [unit_of(case, store, recipe) for case in cases.values()]
     Catalogue(stored, recipe.spacing_mm, tuple(found), {unit.name: unit.key for unit in units}).write(store)
-    forget_damaged(store, of_shard(units, config.prepare.shard))
+    classes = len(stored.names) if config.prepare.verify else None
+    forget_damaged(store, of_shard(units, config.prepare.shard), classes)
     make = partial(prepare_case, cases=cases, recipe=recipe)
     workers = workers_of(config.prepare.workers)
     outcome = run_units(store, units, make, workers=workers, shard=config.prepare.shard, what="prepare")
@@ -100,12 +102,17 @@ def classes_to_store(store: Path, labels: Labels, spacing_mm: Float3) -> Labels:
     return stored
 
 
-def forget_damaged(store: Path, units: Sequence[Unit]) -> None:
-    """Have prepared cases made again that were cut short or altered since."""
+def forget_damaged(store: Path, units: Sequence[Unit], classes: int | None) -> None:
+    """Have prepared cases made again that were cut short or altered since.
+
+    classes: of the store, to read everything and compare hashes; None looks at sizes and times of change only.
+    """
     for unit in units:
         if unit.output.exists():
             try:
-                PreparedCase.open(unit.output)
+                case = PreparedCase.open(unit.output)
+                if classes is not None and case.key == unit.key:
+                    verify_case(unit.output, unit.key, classes)
             except UserError as error:
                 log.warning("%s", error)
                 forget(store, unit)

@@ -1,6 +1,7 @@
 """Train a network on the prepared cases of a work folder: the best model, and a state to continue from."""
 
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,16 +17,17 @@ from pipeline.config.config import Config
 from pipeline.config.train import TrainSection
 from pipeline.dataset.folds import held_out
 from pipeline.device import amp_dtype, choose, memory_format, memory_told
+from pipeline.errors import UserError
 from pipeline.files import hash_json, write_json
 from pipeline.head import Head
 from pipeline.labels import IGNORE, Labels
-from pipeline.log import log
+from pipeline.log import listed, log
 from pipeline.losses.build import build as build_loss
 from pipeline.losses.loss import Loss
 from pipeline.model import Model, ModelFacts
 from pipeline.nets.probe import Verdict, probe
 from pipeline.nets.registry import build, check_patch
-from pipeline.processes import available_cores
+from pipeline.processes import available_cores, threads_of
 from pipeline.sampling.batch import make_batch
 from pipeline.sampling.index import Index, build_index
 from pipeline.sampling.loader import batches
@@ -68,6 +70,7 @@ def run(config: Config) -> Outcome:
     check_labels(config, labels)
     check_inference(config.infer, labels)
     head = Head(config.head.kind, labels, config.head.threshold)
+    check_held_out(head, cases)
     index = build_index(cases.training, head, config.augment.mirror)
     with memory_told(TOO_LARGE):
         net, verdict = make_net(config, head, device)
@@ -83,8 +86,22 @@ def run(config: Config) -> Outcome:
         progress = train(config, net, facts, cases, index, folder, device)
     ending = {"step": progress.step, "best_step": progress.best_step, "dice": progress.best_dice}
     write_json(folder / "done.json", ending)
-    log.info("model: %s; curves: tensorboard --logdir %s", folder / "model", folder.parent)
+    log.info("model: %s; curves: tensorboard --logdir %s", folder / "model", shlex.quote(str(folder.parent)))
     return Outcome(done=(folder.name,))
+
+
+def check_held_out(head: Head, cases: Cases) -> None:
+    """Raise UserError where all cases that have a class are held out: there is nothing to learn it from."""
+    for name, target in zip(head.target_names, head.targets, strict=True):
+        kept, out = (
+            [case.name for case in some if any(case.counts.get(index) for index in target)]
+            for some in (cases.training, cases.validation)
+        )
+        if out and not kept:
+            raise UserError(
+                f"train.fold: all cases that have {name} ({listed(out)}) are held out, so there is none to learn it "
+                "from; choose another fold, or hold nothing out with train.fold=all."
+            )
 
 
 def loader_workers(given: int | Literal["auto"], device: torch.device) -> int:
@@ -102,7 +119,7 @@ def set_up_torch(train: TrainSection, workers: int, device: torch.device) -> Non
 
     The processes that make batches have a core each; training has the others, and at least one.
     """
-    torch.set_num_threads(max(1, available_cores() - workers) if train.threads == "auto" else train.threads)
+    torch.set_num_threads(threads_of(train.threads, workers))
     deterministic = device.type == "cpu" if train.deterministic == "auto" else train.deterministic
     torch.use_deterministic_algorithms(deterministic)
     if deterministic:

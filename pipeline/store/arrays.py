@@ -150,8 +150,8 @@ def told_of(file: Path) -> Iterator[None]:
     except (OSError, EOFError, ValueError, TypeError, *BLOCK_ERRORS) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(
-            f"{file}: cannot be read any more ({reason}); if the store was moved or removed, put it back, or run "
-            "prepare again."
+            f"{file}: cannot be read any more ({reason}); if the store was moved or removed, put it back; if it "
+            "was damaged, run prepare with prepare.verify=true."
         ) from error
 
 

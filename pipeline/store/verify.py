@@ -10,6 +10,8 @@ from pipeline.store.facts import check_hash
 from pipeline.store.layout import case_folder
 from pipeline.store.reader import PreparedCase
 
+CURE = "run prepare with prepare.verify=true, which makes this case again"  # else prepare only looks, as opening does
+
 
 def verify(store: Path) -> list[str]:
     """Read all training and validation cases of a store; return a sentence for everything that is wrong with one.
@@ -31,14 +33,18 @@ def verify(store: Path) -> list[str]:
 def verify_case(folder: Path, key: str, classes: int) -> None:
     """Raise UserError with the first thing that is wrong with a prepared case of the classes 1..`classes`."""
     case = PreparedCase.open(folder)
-    cure = f"remove {folder} and run prepare, which makes this case again"  # as prepare sees no more than opening does
-    for file, sha256 in case.hashes.items():
-        check_hash(folder / file, sha256, cure)
+    check_arrays(case)
     if case.key != key:
         raise UserError(f"{folder}: not prepared as the data and the config stand; run prepare.")
     _, labels = case.read((0, 0, 0), case.grid.shape_vox)
     if count_indices(labels) != dict(case.counts):
-        raise UserError(f"{folder}: the labels have other counts than case.json says; {cure}.")
+        raise UserError(f"{folder}: the labels have other counts than case.json says; {CURE}.")
     strange = [index for index in case.counts if index > classes and index != IGNORE]
     if strange:
         raise UserError(f"{folder}: class index {strange[0]}, but the store has {classes} classes; run prepare again.")
+
+
+def check_arrays(case: PreparedCase) -> None:
+    """Read the files of a case; raise UserError that names the first one whose hash is not that of what was written."""
+    for file, sha256 in case.hashes.items():
+        check_hash(case.folder / file, sha256, CURE)

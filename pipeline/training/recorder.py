@@ -42,7 +42,7 @@ class Recorder:
         self.head, self.device, self.every, self.last_step = head, device, every, after_step
         columns = ["step", "loss", *(f"{name}_part" for name in parts), "lr", "grad_norm", "logits_min", "logits_max"]
         columns += ["patches_per_second", "wait_share", "memory_bytes"]
-        columns += ["dice", *(f"dice {name}" for name in head.labels.names)]
+        columns += ["dice", *(f"dice {name}" for name in head.target_names)]
         self.table = Table(folder / "train.csv", columns, after_step)
         self.board = Board(folder, after_step)
         self.tally = Tally(head.labels.names, cases, after_step + 1)
@@ -110,8 +110,8 @@ class Recorder:
         self.board.scalars(scalars, step)
         self.board.overlay("validation", result.picture, step)
         self._show_cases()
-        by_class = ", ".join(f"{name} {value:.3f}" for name, value in result.dice.items())
-        log.info("step %d: validation Dice %.4f (%s)", step, result.mean, by_class)
+        by_target = ", ".join(f"{name} {value:.3f}" for name, value in result.dice.items())
+        log.info("step %d: validation Dice %.4f (%s)", step, result.mean, by_target)
 
     def _show_cases(self) -> None:
         """Put on the board which cases the patches came from: the most drawn by name, of all how they are spread."""

@@ -21,8 +21,8 @@ from pipeline.volume.volume import Volume
 class Validation:
     """Scores of the held-out cases.
 
-    dice: mean over cases by class, NaN where no case has the class, nor any prediction.
-    mean: over cases of the mean over their classes; NaN where no class is anywhere.
+    dice: mean over cases by target of the head, a class or region, NaN where no case has it, nor any prediction.
+    mean: over cases of the mean over their targets; NaN where no target is anywhere.
     picture: the first case's slice with most foreground, truth and prediction over it, (height, width, 3) uint8.
     """
 
@@ -40,20 +40,20 @@ def validate(
     check: called before every group of windows; it may raise to end the validation.
     """
     predict = interruptible(predictor(net, facts.head, infer, device), check)
-    names = facts.labels.names
-    scores = np.full((len(cases), len(names)), np.nan)
+    targets = dict(zip(facts.head.target_names, facts.head.targets, strict=True))
+    scores = np.full((len(cases), len(targets)), np.nan)
     picture = None
     for row, case in enumerate(cases):
         image, truth = case.read((0, 0, 0), case.grid.shape_vox)
         prediction = segment(Volume(image, case.grid), predict, facts, infer).voxels
-        for score in score_case(truth, prediction, case.grid.spacing_mm, facts.labels, ["dice"], case=case.name):
-            scores[row, names.index(score.label)] = score.value
+        scored = score_case(truth, prediction, case.grid.spacing_mm, facts.labels, ["dice"], targets=targets)
+        scores[row] = [score.value for score in scored]
         if picture is None:
-            z = int(np.argmax(np.count_nonzero((truth > 0) & (truth <= len(names)), axis=(0, 1))))
+            z = int(np.argmax(np.count_nonzero((truth > 0) & (truth <= len(facts.labels.names)), axis=(0, 1))))
             picture = overlay_slice(image[..., z], truth[..., z], prediction[..., z], facts.intensity.window_hu)
     assert picture is not None, "no case to validate on"
     return Validation(
-        dice={name: mean_of(scores[:, column]) for column, name in enumerate(names)},
+        dice={name: mean_of(scores[:, column]) for column, name in enumerate(targets)},
         mean=mean_of(np.array([mean_of(row) for row in scores])),
         picture=picture,
     )

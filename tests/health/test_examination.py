@@ -12,6 +12,7 @@ from pipeline.dataset.checks import load_pair
 from pipeline.errors import UserError
 from pipeline.health.examination import (
     Extremes,
+    air_shares,
     centres_x_mm,
     examine,
     extremes_of,
@@ -60,6 +61,7 @@ def test_a_case_is_examined_in_the_classes_that_its_values_mean(make_case) -> No
     assert found.fingerprint.orientation == "RAS"
     assert found.volumes_mm3 == {1: (512, 512), 2: (512, 512)}
     assert found.centre_x_mm == {1: 3, 2: 15}
+    assert found.air_shares == {1: 0, 2: 0}
     assert (found.turned_degrees, found.cut_off_vox) == (0, 0)
     assert found.extremes.lowest_hu == TISSUE.min()
 
@@ -67,7 +69,7 @@ def test_a_case_is_examined_in_the_classes_that_its_values_mean(make_case) -> No
 def test_a_test_case_without_a_label_is_looked_at_and_a_training_case_is_refused(make_case) -> None:
     found = examine(make_case(split="test"), labels=LABELS, overlap=(), spacing_mm=(2, 2, 2))
     assert not found.labelled
-    assert (found.volumes_mm3, found.centre_x_mm, found.cut_off_vox) == ({}, {}, 0)
+    assert (found.volumes_mm3, found.centre_x_mm, found.air_shares, found.cut_off_vox) == ({}, {}, {}, 0)
     with pytest.raises(UserError, match="has no label map"):
         examine(make_case(), labels=LABELS, overlap=(), spacing_mm=(2, 2, 2))
 
@@ -111,6 +113,14 @@ def test_ignored_voxels_have_no_volume_and_no_centre() -> None:
     encoded = labelled((255, slice(0, 4)))
     assert volumes_on_training_grid(Volume(TISSUE, GRID), encoded, (4, 4, 4)) == ({}, 0)
     assert centres_x_mm(encoded, GRID) == {}
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_the_share_in_air_is_of_a_classs_own_voxels_below_minus_500(dtype: type) -> None:
+    # Class 1: one of four below -500. Class 2: both. Class 3: none. What is ignored, or background, has no share.
+    voxels = np.array([[[-501, -500, 0, 40], [-1024, -1024, 40, -1024], [-1024, 0, 0, 0]]], dtype)
+    encoded = np.array([[[1, 1, 1, 1], [2, 2, 3, 255], [0, 0, 0, 0]]], np.uint8)
+    assert air_shares(voxels, encoded) == {1: 0.25, 2: 1, 3: 0}
 
 
 def test_extremes_are_counted() -> None:

@@ -58,6 +58,7 @@ def examination(
         or {label: (float(n), float(n)) for label, n in counts.items() if label in COUNTS and label},
         "cut_off_vox": 0,
         "centre_x_mm": CENTRES_X_MM,
+        "air_shares": {label: 0.0 for label in counts if label in COUNTS and label},
     }
     return Examination(**{**sound, **facts})
 
@@ -156,6 +157,51 @@ def test_names_that_do_not_say_left(name: str) -> None:
 
 
 # Of the data set
+
+
+def in_air(*shares: float, **facts: Any) -> list[Examination]:
+    """Return cases of which these shares of the liver, and nothing of the others, lie in air."""
+    return [examination(f"case{n}", air_shares={1: share, 2: 0.0, 3: 0.0}, **facts) for n, share in enumerate(shares)]
+
+
+@pytest.mark.parametrize(("share", "wrong"), [(0.5, False), (0.51, True), (1.0, True)])
+def test_a_class_with_over_half_of_its_voxels_in_air_is_told(share: float, wrong: bool) -> None:
+    problems = judged(in_air(0.02, share, 0.04, 0.0, 0.03))
+    assert [(each.severity, each.case, each.what) for each in problems] == (
+        [("warning", "case1", "class in the air")] if wrong else []
+    )
+    assert not wrong or problems[0].found == f"liver: {share:.0%} lie below -500 HU, where 3% is usual"
+
+
+@pytest.mark.parametrize(("usual", "wrong"), [(0.099, True), (0.1, False), (0.95, False)])
+def test_what_has_a_tenth_of_its_voxels_in_air_in_most_cases_is_an_organ_of_air(usual: float, wrong: bool) -> None:
+    found = kinds(in_air(usual, usual, 1.0))
+    assert found == ([("warning", "case2", "class in the air")] if wrong else [])
+
+
+def test_two_cases_do_not_show_whether_a_class_belongs_into_air_and_three_do() -> None:
+    assert kinds(in_air(1.0), folds=1) == []
+    assert kinds(in_air(1.0, 0.0)) == []
+    assert kinds(in_air(1.0, 0.0, 0.0)) == [("warning", "case0", "class in the air")]
+
+
+def test_cases_without_a_class_say_nothing_of_where_it_is_usual() -> None:
+    without = {"counts": {0: 400, 2: 200, 3: 200}, "air_shares": {2: 0.0, 3: 0.0}}
+    others = [examination(f"other{n}", **without) for n in range(3)]
+    assert kinds([*in_air(1.0, 0.9, 0.0), *others]) == []
+
+
+@pytest.mark.parametrize(("voxels", "what"), [(9, "few voxels"), (10, "class in the air")])
+def test_a_class_of_few_voxels_in_air_is_told_as_such(voxels: int, what: str) -> None:
+    odd = examination("odd", air_shares={1: 1.0, 2: 0.0, 3: 0.0}, counts={**COUNTS, 1: voxels})
+    assert kinds([odd, *several(3)]) == [("warning", "odd", what)]
+
+
+def test_where_values_are_not_hu_nothing_is_said_of_air() -> None:
+    sound = examination("a", air_shares={1: 1.0, 2: 1.0, 3: 1.0})
+    low = histogram(np.repeat([-1000.0, -805.0], [500, 500]))
+    wrong = replace(sound, fingerprint=replace(sound.fingerprint, histogram=low))
+    assert [what for _, _, what in kinds([wrong, *several(3)])] == ["not HU"]
 
 
 @pytest.mark.parametrize(("after", "wrong"), [(80.0, False), (79.9, True), (120.0, False), (120.1, True), (0.0, True)])

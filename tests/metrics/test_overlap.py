@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from monai.metrics import DiceMetric
 
 from pipeline.labels import IGNORE
-from pipeline.metrics.overlap import confusion_matrix, dice, iou, prediction_voxels, truth_voxels
+from pipeline.metrics.overlap import confusion_matrix, confusion_of_union, dice, iou, prediction_voxels, truth_voxels
 
 CLASSES = 3
 TRUTH = np.array([[[0, 1, 1, 2]]], np.uint8)
@@ -30,6 +30,21 @@ def test_dice_and_iou_of_a_hand_counted_case() -> None:
     np.testing.assert_array_equal(iou(confusion), [1 / 3, 1, np.nan])
     assert truth_voxels(confusion).tolist() == [2, 1, 0]
     assert prediction_voxels(confusion).tolist() == [2, 1, 0]
+
+
+def test_a_union_of_classes_is_counted_as_one() -> None:
+    confusion = confusion_matrix(TRUTH, PREDICTION, 2)
+    assert confusion_of_union(confusion, (1, 2)).tolist() == [[0, 1], [1, 2]]
+    assert confusion_of_union(confusion, (2,)).tolist() == [[3, 0], [0, 1]]
+    assert confusion_of_union(confusion, ()).tolist() == [[4, 0], [0, 0]]
+
+
+@given(seed=st.integers(0, 2**32 - 1), classes=st.sets(st.integers(1, CLASSES)))
+def test_a_union_is_counted_as_in_label_maps_of_it_alone(seed: int, classes: set[int]) -> None:
+    truth, prediction = label_maps(seed)
+    merged = [np.isin(side, [*classes]).astype(np.uint8) for side in (truth, prediction)]
+    union = confusion_of_union(confusion_matrix(truth, prediction, CLASSES), [*classes])
+    np.testing.assert_array_equal(union, confusion_matrix(*merged, 1))
 
 
 def test_voxels_that_the_truth_ignores_are_counted_nowhere() -> None:

@@ -69,6 +69,58 @@ def test_ignored_voxels_change_no_score() -> None:
     np.testing.assert_equal([score.value for score in ignoring], [score.value for score in clean])
 
 
+REGIONS = {"organ": (1, 4), "lesion": (4,), "rest": (2, 3)}
+
+
+def region_case() -> tuple[np.ndarray, np.ndarray]:
+    """Return truth and prediction: six layers of 4 voxels are organ in both, of these 2 and 4 layers lesion."""
+    truth, prediction = np.zeros((2, *SHAPE), np.uint8)
+    for side, lesion_from in ((truth, 5), (prediction, 3)):
+        side[1:lesion_from, 1:3, 1:3] = 1
+        side[lesion_from:7, 1:3, 1:3] = 4
+    return truth, prediction
+
+
+def test_overlapping_regions_are_scored_each_as_the_union_of_its_classes() -> None:
+    scores = score_case(*region_case(), SPACING_MM, LABELS, targets=REGIONS)
+    assert [(s.label, s.metric) for s in scores] == [(name, metric) for name in REGIONS for metric in METRICS]
+    value = {key: score.value for key, score in by_key(scores).items()}
+    assert [value["organ", metric] for metric in QUALITY] == [1.0, 1.0, 0.0, 1.0]
+    assert value["organ", "volume_ml_truth"] == value["organ", "volume_ml_prediction"] == pytest.approx(0.24)
+    assert value["lesion", "dice"] == pytest.approx(2 * 8 / (8 + 16))
+    assert value["lesion", "iou"] == pytest.approx(0.5)
+    assert value["lesion", "hd95_mm"] == 2.0  # two layers of 1 mm too far
+    assert value["lesion", "volume_ml_truth"] == pytest.approx(0.08)
+    assert by_key(scores)["rest", "dice"].state == "absent"
+    assert all(isnan(value["rest", metric]) for metric in QUALITY)
+
+
+def test_a_region_is_missed_only_where_none_of_its_classes_is_predicted() -> None:
+    truth, prediction = region_case()
+    prediction[prediction == 4] = 1
+    scores = by_key(score_case(truth, prediction, SPACING_MM, LABELS, ("dice",), targets=REGIONS))
+    assert (scores["organ", "dice"].value, scores["organ", "dice"].state) == (1.0, "both")
+    assert (scores["lesion", "dice"].value, scores["lesion", "dice"].state) == (0.0, "missed")
+
+
+def test_ignored_voxels_belong_to_no_region() -> None:
+    truth, prediction = region_case()
+    truth[6] = IGNORE
+    scores = by_key(score_case(truth, prediction, SPACING_MM, LABELS, targets=REGIONS))
+    assert [scores["organ", metric].value for metric in QUALITY] == [1.0, 1.0, 0.0, 1.0]
+    assert scores["organ", "volume_ml_prediction"].value == pytest.approx(0.2)
+    assert scores["lesion", "dice"].value == pytest.approx(2 * 4 / (4 + 12))
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), classes=st.sets(st.integers(1, 4), min_size=1))
+def test_a_region_scores_what_one_class_in_its_place_would(seed: int, classes: set[int]) -> None:
+    truth, prediction = np.random.default_rng(seed).integers(0, 5, (2, *SHAPE)).astype(np.uint8)
+    merged = [np.isin(side, [*classes]).astype(np.uint8) for side in (truth, prediction)]
+    region = score_case(truth, prediction, SPACING_MM, LABELS, targets={"one": [*classes]})
+    assert region == score_case(*merged, SPACING_MM, Labels({"one": (1,)}))
+
+
 def test_only_the_metrics_asked_for_are_returned() -> None:
     assert [score.metric for score in score_case(*case(), SPACING_MM, LABELS, ("dice",))] == ["dice"] * 4
 

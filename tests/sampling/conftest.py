@@ -21,6 +21,10 @@ class MemoryCase:
     encoded: np.ndarray
 
     @property
+    def hashes(self):
+        return {}  # there are no files
+
+    @property
     def counts(self):
         return {value: count for value, count in enumerate(np.bincount(self.encoded.ravel()).tolist()) if count}
 

@@ -138,12 +138,17 @@ def test_a_case_that_cannot_be_read_gives_its_sentence(index, store, workers):
         load(index, 0, 3, workers)
 
 
-def test_any_other_error_in_a_worker_names_worker_patch_and_case_and_logs_its_traceback(index, store, caplog):
+def test_a_store_that_is_altered_during_a_run_is_named(index, store):
     for labels in store.glob("*/label.*"):
-        labels.write_bytes(bytes(labels.stat().st_size))  # altered: what is promised is not there any more
-    with caplog.at_level("DEBUG"), pytest.raises(RuntimeError) as raised:
+        labels.write_bytes(bytes(labels.stat().st_size))  # what is promised is not there any more
+    with pytest.raises(UserError, match=r"[ab]/label\.raw: .*prepare\.verify=true"):
         load(index, 0, 30, 1)
-    words = r"worker 1 of 1 \(process \d+\): patch of [ab], \(seed, step, slot\) \(11, 0, 0\): RuntimeError: .* label 0"
+
+
+def test_any_other_error_in_a_worker_names_worker_patch_and_case_and_logs_its_traceback(index, caplog):
+    with caplog.at_level("DEBUG"), pytest.raises(RuntimeError) as raised:
+        list(batches(index, SAMPLE, AUGMENT, None, SEED, 0, 30, 1))  # no intensity rule: a mistake in the code
+    words = r"worker 1 of 1 \(process \d+\): patch of [ab], \(seed, step, slot\) \(11, 0, 0\): AttributeError: "
     assert re.match(words, str(raised.value))
     assert "Traceback" in caplog.text and "make_patch" in caplog.text
 

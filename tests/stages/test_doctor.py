@@ -102,8 +102,9 @@ def grey(voxels: np.ndarray) -> np.ndarray:
         (lambda v: (v.clip(-200, 400) + 200) / np.float32(600), "windowed or scaled already", "give the original CT"),
         (lambda v: np.zeros_like(v), "all voxels are the same", "give the original CT"),
         (lambda v: v.astype(np.int32) - 1024, "not HU", "mend slope and intercept"),
+        (np.negative, "not HU", "reverse the signs of slope and intercept"),
     ],
-    ids=["unsigned", "8 bits", "0..1", "zeros", "shifted twice"],
+    ids=["unsigned", "8 bits", "0..1", "zeros", "shifted twice", "reversed"],
 )
 def test_a_ct_that_is_not_in_hu_is_an_error_with_its_cure(
     data: HeadNeck, told, change: Callable[[np.ndarray], np.ndarray], kind: str, cure: str
@@ -173,6 +174,15 @@ def test_left_and_right_exchanged_in_a_case_are_told(data: HeadNeck, told) -> No
     code, out = told(data.config())
     assert code == ExitCode.DONE
     assert "hn_001 left and right exchanged LeftParotid lies 105 mm to the right of RightParotid" in out
+
+
+def test_a_label_map_far_off_its_organs_is_told(data: HeadNeck, told, caplog) -> None:
+    data.change("labels/hn_001.nii.gz", lambda voxels: np.roll(voxels, 30, axis=0))  # by 117 mm
+    caplog.set_level("DEBUG")
+    code, out = told(data.config())
+    assert code == ExitCode.DONE
+    assert out.startswith("warnings ") and "hn_002" not in out
+    assert "warning: hn_001: class in the air: Brainstem: 100% lie below -500 HU, where 0% is usual" in caplog.text
 
 
 def test_a_scan_of_a_test_patient_among_the_training_cases_is_an_error(data: HeadNeck, told, caplog) -> None:

@@ -276,3 +276,49 @@ def test_without_groups_there_is_no_word_of_them(
     assert "groups" not in summary_of(config)
     assert "group" not in capsys.readouterr().out
     assert "group" not in (config.work / "evaluate" / "cases.csv").read_text()
+
+
+REGIONS = (
+    "labels={liver: 1, tumour: 2, rim: 3, cyst: 4, regions: {organ: {classes: [liver, tumour, rim], write: liver}, "
+    "lesion: {classes: [tumour], write: tumour}, fluid: {classes: [cyst], write: cyst}}}"
+)
+
+
+@pytest.fixture
+def layers(folders: tuple[Path, Path]) -> None:
+    """Case a: of four layers of 16 voxels a tumour is two, predicted one; case c lacks its prediction."""
+    for folder, values in zip(folders, ((3, 1, 2, 2), (1, 1, 1, 2)), strict=True):
+        voxels = block()
+        for x, value in enumerate(values, 2):
+            voxels[x, 2:6, 2:6] = value
+        write(folder / "a.nii.gz", voxels)
+    write(folders[0] / "c.nii.gz", block())
+
+
+@pytest.mark.usefixtures("layers")
+def test_under_a_head_of_regions_these_are_scored_and_not_their_classes(
+    configure: Callable[..., Config], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = configure(REGIONS, "head.kind=regions")
+    assert set(run(config).failed) == {"c"}
+    summary = summary_of(config)
+    assert list(summary["labels"]) == ["organ", "lesion", "fluid"]
+    # Organ: exact in a, though no head writes its rim, and in b; missed in c. Lesion: 2 * 16 / (32 + 16) in a alone.
+    assert summary["labels"]["organ"]["states"] == {"both": 2, "missed": 1, "false_alarm": 0, "absent": 0}
+    assert summary["labels"]["organ"]["dice"]["mean"] == pytest.approx(2 / 3)
+    assert summary["labels"]["lesion"]["dice"]["mean"] == pytest.approx(2 / 3)
+    assert summary["labels"]["fluid"]["states"]["absent"] == 3
+    assert summary["mean"]["dice"] == pytest.approx(((1 + 2 / 3) / 2 + 1 + 0) / 3)
+    assert (summary["detected_count"], summary["truth_count"]) == (3, 4)
+    shown = capsys.readouterr().out
+    assert all(word in shown for word in ("region", "organ", "lesion", "fluid")) and "rim" not in shown
+    with (config.work / "evaluate" / "cases.csv").open() as file:
+        assert {row["label"] for row in csv.DictReader(file)} == {"organ", "lesion", "fluid"}
+
+
+def test_what_is_scored_decides_whether_a_case_must_be_scored_again(configure: Callable[..., Config]) -> None:
+    assert run(configure(REGIONS)).done == ("a", "b")
+    assert run(configure(REGIONS, "head.kind=sigmoid")).skipped == ("a", "b")  # the same classes
+    assert run(configure(REGIONS, "head.kind=regions")).done == ("a", "b")
+    assert run(configure(REGIONS, "head.kind=regions")).skipped == ("a", "b")
+    assert run(configure(REGIONS)).done == ("a", "b")

@@ -1,12 +1,17 @@
 """How the cores are shared between training and the processes that make its batches."""
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from pipeline import processes
 from pipeline.config.load import load
 from pipeline.config.train import TrainSection
+from pipeline.errors import UserError
+from pipeline.head import Head
+from pipeline.labels import Labels
 from pipeline.stages import plan, train
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -18,6 +23,13 @@ def threads_as_before() -> Iterator[None]:
     yield
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(deterministic)
+
+
+def grant(monkeypatch: pytest.MonkeyPatch, cores: int) -> None:
+    """Let this process have so many cores."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for module in (train, processes):
+        monkeypatch.setattr(module, "available_cores", lambda: cores)
 
 
 @pytest.mark.parametrize(
@@ -35,20 +47,30 @@ def threads_as_before() -> Iterator[None]:
 def test_training_has_the_cores_that_its_loader_leaves(
     monkeypatch: pytest.MonkeyPatch, cores: int, given: int, device: torch.device, workers: int, threads: int
 ) -> None:
-    monkeypatch.setattr(train, "available_cores", lambda: cores)
+    grant(monkeypatch, cores)
     assert train.loader_workers(given, device) == workers
     train.set_up_torch(TrainSection(), workers, CPU)
     assert torch.get_num_threads() == threads
 
 
 def test_threads_that_are_given_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "available_cores", lambda: 8)
+    grant(monkeypatch, 8)
     train.set_up_torch(TrainSection(threads=2), 4, CPU)
     assert torch.get_num_threads() == 2
 
 
 def test_a_plan_measures_a_step_with_the_cores_that_the_loader_will_leave(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "available_cores", lambda: 4)
+    grant(monkeypatch, 4)
     monkeypatch.setattr(plan, "step_cost", lambda *_: torch.get_num_threads())
     config = load(["train.device=cpu", "sample.workers=1"])
     assert plan.step_in_this_process(None, config=config, head=None) == 3  # type: ignore[arg-type]
+
+
+def test_a_class_that_only_held_out_cases_have_is_told_with_the_cure() -> None:
+    have_all, have_liver = (
+        SimpleNamespace(name=name, counts=counts) for name, counts in (("a", {1: 9, 2: 9}), ("b", {1: 9}))
+    )
+    head = Head("softmax", Labels({"liver": (1,), "tumour": (2,)}), 0.5)
+    train.check_held_out(head, train.Cases([have_all], [have_liver]))
+    with pytest.raises(UserError, match=r"all cases that have tumour \(a\) are held out, .* train\.fold=all"):
+        train.check_held_out(head, train.Cases([have_liver], [have_all]))

@@ -91,7 +91,7 @@ def test_compressed_nonsense_gets_its_sentence(tmp_path: Path, spoil) -> None:
     array = np.ones((4, 6, 4), np.uint8)
     facts = write_voxels(file, array, layout)
     file.write_bytes(spoil(bytearray(file.read_bytes())))
-    with pytest.raises(UserError, match=r"label\.lz4: cannot be read any more .*run prepare again"):
+    with pytest.raises(UserError, match=r"label\.lz4: cannot be read any more .*run prepare with prepare\.verify=true"):
         read(file, facts, layout, array, (0, 0, 0), array.shape)
 
 

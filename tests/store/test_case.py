@@ -55,7 +55,7 @@ def test_a_case_that_vanishes_after_it_was_opened_gets_its_sentence(make_case) -
     folder, _, _ = make_case()
     case = PreparedCase.open(folder)
     remove(folder)
-    with pytest.raises(UserError, match=r"label\.raw: cannot be read any more .*run prepare again"):
+    with pytest.raises(UserError, match=r"label\.raw: cannot be read any more .*run prepare with prepare\.verify=true"):
         case.read((0, 0, 0), (9, 8, 7))
     with pytest.raises(UserError, match=r"foreground\.npy: cannot be read any more"):
         case.foreground(1)

@@ -8,6 +8,8 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from pipeline.head import Head
+from pipeline.labels import Labels, Region
 from pipeline.monitor.table import read_rows
 from pipeline.training.step import StepResult
 from pipeline.training.validate import Validation
@@ -53,6 +55,15 @@ def test_a_score_that_is_no_number_is_left_out(facts, make_recorder, tmp_path: P
     assert [tuple(row.values()) for row in rows] == [("7", "0.5", "0.5", ""), ("8", "", "", "")]
     events = EventAccumulator(str(tmp_path)).Reload()
     assert sorted(events.Tags()["scalars"]) == ["dice/bone", "dice/mean"]
+
+
+def test_a_head_of_regions_has_a_column_a_region(facts, make_recorder, tmp_path: Path) -> None:
+    labels = Labels(facts.labels.values, (Region("body", ("bone", "gland"), "bone"),))
+    recorder = make_recorder(tmp_path, Head("regions", labels))
+    recorder.validation(7, Validation({"body": 0.5}, 0.5, np.zeros((4, 4, 3), np.uint8)))
+    recorder.close()
+    (row,) = read_rows(tmp_path / "train.csv")
+    assert {key: value for key, value in row.items() if key.startswith("dice ")} == {"dice body": "0.5"}
 
 
 def step_of(batch, *cases):

@@ -1,13 +1,17 @@
 """Scores of whole held-out volumes."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from pipeline.config.infer import InferSection
 from pipeline.errors import Interrupted
+from pipeline.head import Head
+from pipeline.labels import Labels, Region
 from pipeline.training.validate import validate
 
 CPU = torch.device("cpu")
@@ -28,6 +32,30 @@ def test_dice_is_averaged_over_the_classes_of_a_case_then_over_cases(net, facts,
     assert result.dice == {"bone": 1.0, "gland": 0.0}
     assert result.mean == (0.5 + 1.0) / 2
     assert result.picture.shape == (12, 14, 3) and result.picture.dtype == np.uint8
+
+
+class Foreground(nn.Module):
+    """The channels of another network without the first one."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.net(image)[:, 1:]
+
+
+def test_a_head_of_regions_is_scored_by_region(net, facts, make_case) -> None:
+    regions = (Region("body", ("bone", "gland"), "bone"), Region("soft", ("gland",), "gland"))
+    labels = Labels(facts.labels.values, regions)
+    facts = replace(facts, head=Head("regions", labels), labels=labels)
+    both = block((14, 12, 10), 1, 3)
+    both[8:11, 2:5, 3:6] = 2
+    cases = [make_case("both", both), make_case("bone", block((9, 9, 9), 1, 4))]
+    result = validate(Foreground(net), cases, facts, InferSection(), CPU, lambda: None)
+    # In the first case half of the body, 27 of 54 voxels, is found: Dice 2 * 27 / (54 + 27).
+    assert result.dice == {"body": pytest.approx((2 / 3 + 1) / 2), "soft": 0.0}
+    assert result.mean == pytest.approx(((2 / 3 + 0) / 2 + 1) / 2)
 
 
 def test_without_any_class_there_is_no_mean(net, facts, make_case) -> None:
