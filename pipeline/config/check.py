@@ -54,7 +54,7 @@ def check_labels(config: Config, labels: Labels) -> None:
             "labels.regions: found none, and head.kind=regions needs at least one; add "
             "`regions: {name: {classes: [...], write: class}}` under `labels`, or choose head.kind=softmax."
         )
-    _check_class_weights(config, labels)
+    _check_loss(config, labels)
     if "x" in config.augment.mirror:
         _check_mirror(labels, "augment.mirror")
 
@@ -66,17 +66,18 @@ def check_inference(infer: InferSection, labels: Labels) -> None:
         _check_mirror(labels, "infer.mirror")
 
 
-def _check_class_weights(config: Config, labels: Labels) -> None:
-    """Refuse a weight that names no channel of the head."""
+def _check_loss(config: Config, labels: Labels) -> None:
+    """Refuse a weight or a tube that names no channel of the head."""
     names = [region.name for region in labels.regions] if config.head.kind == "regions" else list(labels.names)
+    weighed = () if config.loss.class_weights == "auto" else config.loss.class_weights
     known = ["background", *names] if config.head.kind == "softmax" else names
-    for name in config.loss.class_weights:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(known)}."
-            raise UserError(
-                f"loss.class_weights.{name}: no channel of head.kind={config.head.kind} is called so; {hint}"
-            )
+    given = [("loss.class_weights.", name, known) for name in weighed]
+    given += [("loss.tubes: ", name, names) for name in config.loss.tubes]
+    for key, name, channels in given:
+        if name not in channels:
+            close = difflib.get_close_matches(name, channels, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(channels)}."
+            raise UserError(f"{key}{name}: no channel of head.kind={config.head.kind} is called so; {hint}")
 
 
 def _check_mirror(labels: Labels, key: str) -> None:

@@ -8,7 +8,7 @@ from pipeline.config.section import Positive, Section
 
 
 class NetSection(Section):
-    name: str = Field("UNet3d", description="UNet3d, monai.NAME, or package.module:Class")
+    name: str = Field("UNet3d", description="UNet3d, UCTransNet3d, TransFuse3d, monai.NAME, or package.module:Class")
     options: dict[str, Any] = Field({}, description="the network's own arguments")
     checkpoint: Literal["none", "blocks"] = Field("none", description="recompute blocks in backward to save memory")
     head_weights: tuple[Positive, ...] = Field((), description="weight of each training output, if there are several")

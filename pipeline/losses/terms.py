@@ -1,34 +1,15 @@
-"""The terms of a loss: closed forms on a Comparison, each a float32 value per sample, (B,), at least 0.
+"""Terms voxel by voxel: closed forms on a Comparison, each a float32 value per sample, (B,), at least 0.
 
 p is the probability, t the target (a class's share of the voxel: 0 or 1 at full resolution), sums run over the valid
-voxels of one sample. A sample without a valid voxel gives 0, with gradient 0.
+voxels of one sample. A sample without a valid voxel gives 0, with gradient 0; an absent class is one that no voxel has.
 """
+
+import math
 
 import torch
 from torch import Tensor
 
 from pipeline.losses.comparison import Comparison
-
-
-def dice(compared: Comparison, *, smooth: float, over: str) -> Tensor:
-    """Return the weighted mean over foreground channels of 1 - (2 sum p t + smooth) / (sum p + sum t + smooth).
-
-    For t in {0, 1} that equals sum |p - t| / (sum p + sum t + smooth), which is what is computed: it cannot be
-    negative, and for shares it is smallest at p = t (Milletari et al. 2016; Wang et al. 2023, "Dice Semimetric
-    Losses"). Channels are weighted by class weight; softmax's background is left to the other term.
-    over: "all" channels, or those "present" in the sample. Where none is present each channel is scored by its
-    complement, sum p / (sum (1 - p) + sum 1 + smooth): what is found falsely costs in proportion, whereas the formula
-    above would be close to 1 with next to no gradient whatever p is.
-    """
-    counted = torch.ones_like(compared.wanted, dtype=torch.bool)
-    size = compared.predicted + compared.wanted
-    if over == "present":
-        present = compared.wanted > 0
-        any_present = present.any(1, keepdim=True)
-        size = torch.where(any_present, size, 2 * compared.voxels - compared.predicted)
-        counted = present | ~any_present
-    weights = compared.class_weights * counted
-    return (weights * compared.error / (size + smooth)).sum(1) / weights.sum(1)
 
 
 def cross_entropy(compared: Comparison) -> Tensor:
@@ -53,7 +34,23 @@ def focal(compared: Comparison, *, alpha: float, gamma: float) -> Tensor:
     return _weighted_mean(share * focus * compared.surprise, compared.weight)
 
 
+def top_cross_entropy(compared: Comparison, *, fraction: float) -> Tensor:
+    """Return `cross_entropy` over the hardest voxels alone (Wu et al. 2016).
+
+    fraction: the part of the sample's valid voxels that counts, rounded up; a voxel is as hard as its weighted
+    cross-entropy, summed over the channels of a sigmoid. At 1 it is `cross_entropy`.
+    """
+    cost = (compared.weight * compared.surprise).sum(1).flatten(1)
+    weight = compared.weight.expand_as(compared.surprise).sum(1).flatten(1)
+    hardest, where = cost.topk(math.ceil(fraction * cost.shape[1]), 1)
+    rank = torch.arange(hardest.shape[1], device=cost.device)
+    counted = rank < torch.ceil(fraction * compared.voxels)
+    total = (weight.gather(1, where) * counted).sum(1)
+    return (hardest * counted).sum(1) / torch.where(total > 0, total, 1)
+
+
 def _weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
     """Return the mean over all but the first axis; 0 where the weights are all 0."""
+    weight = weight.expand_as(values)
     total = weight.flatten(1).sum(1)
     return (weight * values).flatten(1).sum(1) / torch.where(total > 0, total, 1)

@@ -11,10 +11,12 @@ from pipeline.config.net import NetSection
 from pipeline.errors import UserError
 from pipeline.nets import monai, recompute
 from pipeline.nets.constructor import channel_arguments, construct, in_short, nearest
+from pipeline.nets.transfuse3d import TransFuse3d
+from pipeline.nets.uctransnet3d import UCTransNet3d
 from pipeline.nets.unet3d import UNet3d
 from pipeline.volume.grid import Int3
 
-OWN: dict[str, type[nn.Module]] = {"UNet3d": UNet3d}
+OWN: dict[str, type[nn.Module]] = {"UNet3d": UNet3d, "UCTransNet3d": UCTransNet3d, "TransFuse3d": TransFuse3d}
 MONAI = "monai."
 MONAI_NETWORKS = "monai.networks.nets"
 DIMENSIONS = 5  # of logits: (batch, channel, x, y, z)

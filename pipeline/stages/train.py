@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -186,7 +187,11 @@ def train(
 ) -> Progress:
     """Take the run from wherever it stands to its end."""
     section = config.train
-    loss = build_loss(config.loss, facts.head, config.net.head_weights).to(device)
+    counts = sum((Counter(case.counts) for case in cases.training), start=Counter[int]())
+    spacing_mm = config.prepare.spacing_mm
+    loss = build_loss(config.loss, facts.head, config.net.head_weights, spacing_mm=spacing_mm, voxel_counts=counts).to(
+        device
+    )
     saved = load_state(folder / "state")
     if saved is None:
         amp = choose_amp(config, net, loss, facts, index, device)
@@ -223,7 +228,7 @@ def choose_amp(
     """Return the type of mixed precision, None for float32.
 
     On a CPU networks other than the project's get bfloat16 only where it is asked for: torch's gradients may be wrong
-    there, see `nets.unet3d.Convolution`.
+    there, see `nets.blocks.Convolution`.
     """
     if not getattr(net, "right_in_cpu_bfloat16", False) and device.type == "cpu":
         if config.train.amp == "bf16":

@@ -178,3 +178,25 @@ def test_softmax_focal_equals_monai_but_for_the_number_of_channels(make_loss, ra
     oracle = FocalLoss(gamma=2.0, alpha=0.7, use_softmax=True)
     loss = make_loss("softmax", name="focal", alpha=0.7)
     torch.testing.assert_close(loss(logits, labels).mean(), 4 * oracle(logits, one_hot(labels)))
+
+
+def test_top_cross_entropy_by_hand(make_loss):
+    # truth background in all: p = 1/4, 1/2 and next to 1; a tenth, and a half of four voxels
+    logits = torch.zeros(1, 4, 5, 1, 1)
+    logits[0, 2:] = -200
+    logits[0, 0, :, 0, 0] = torch.tensor([-math.log(3), 0.0, 100.0, 100.0, -100.0])
+    labels = line(0, 0, 0, 0, IGNORE)
+    for fraction, expected in ((0.1, math.log(4)), (0.5, (math.log(4) + math.log(2)) / 2)):
+        value = make_loss("softmax", name="topk", hardest=fraction)(logits, labels)
+        assert value.item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["softmax", "sigmoid", "regions"])
+def test_top_cross_entropy_of_all_voxels_is_cross_entropy(kind, make_loss, heads, random_case):
+    logits, labels = random_case(heads[kind].channels)
+    labels[0, 0] = IGNORE
+    weights = {heads[kind].channel_names[-1]: 3.0}
+    top = make_loss(kind, name="topk", hardest=1.0, class_weights=weights)
+    plain = make_loss(kind, name="ce" if kind == "softmax" else "bce", class_weights=weights)
+    for output in (logits, logits[..., ::2]):
+        torch.testing.assert_close(top(output, labels), plain(output, labels))

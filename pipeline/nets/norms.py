@@ -1,0 +1,58 @@
+"""Norms over the voxels of a feature map, and what a batch norm needs to be told apart from them."""
+
+from math import gcd
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.errors import UserError
+
+GROUPS = 8
+NORMS = ("instance", "group", "batch")
+
+
+def normalisation(norm: str, channels: int) -> nn.Module:
+    """Return a norm, with a weight and a bias for each channel, by its word in NORMS.
+
+    "instance" and "group" (8 groups, or as many of them as divide the channels) norm each sample by itself.
+    """
+    if norm == "batch":
+        return BatchNorm(channels)
+    return InstanceNorm(channels) if norm == "instance" else nn.GroupNorm(gcd(GROUPS, channels), channels)
+
+
+class InstanceNorm(nn.GroupNorm):
+    """An instance norm, which is a group norm with a group for each channel, that trains fast on a CPU.
+
+    torch's InstanceNorm3d leaves the channels-last layout, and the backward pass of its group norm is slow in it. A
+    batch norm of one sample is the same function, and quick: 8 against 30 ms forward and backward in float32 at
+    2 x 16 x 48 x 48 x 48 on one core, 6 against 103 ms in bfloat16.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        if not self.training or features.device.type != "cpu":
+            return super().forward(features)
+        samples = features.split(1)
+        normed = [functional.batch_norm(s, None, None, self.weight, self.bias, True, eps=self.eps) for s in samples]
+        return torch.cat(normed)
+
+
+class BatchNorm(nn.BatchNorm3d):
+    """A batch norm that refuses to learn from one sample.
+
+    It would train as an instance norm and then predict with running statistics, which are another function: the score
+    falls behind the loss, and nothing says why.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        if self.training and len(features) == 1:
+            raise UserError(
+                "net.options.norm: batch was given 1 sample to learn from, and would predict with other statistics "
+                "than it trains with; expected at least 2 a device: set sample.batch to more, or "
+                "net.options.norm=instance."
+            )
+        return super().forward(features)
