@@ -75,6 +75,17 @@ def test_scripts_work_from_any_folder(stage: str, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["printed.yaml"]
 
 
+@pytest.mark.parametrize(("given", "used"), [(None, "passive"), ("active", "active")])
+def test_threads_that_wait_sleep_unless_the_user_says_otherwise(
+    given: str | None, used: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", given or "")
+    if given is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    assert cli.main("train", ["--version"]) == 0
+    assert os.environ["OMP_WAIT_POLICY"] == used
+
+
 def test_help_of_a_look_names_its_topics_and_flags(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main("doctor", ["--help"]) == 0
     shown = capsys.readouterr().out
