@@ -27,6 +27,7 @@ from typing import NamedTuple
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from bench.interpreter import PEERS
 from pipeline.config.augment import AugmentSection
 from pipeline.config.sample import SampleSection
 from pipeline.dataset.checks import load_pair
@@ -44,7 +45,6 @@ from pipeline.volume.intensity import Intensity
 from pipeline.volume.volume import Volume
 
 ROOT = Path(__file__).resolve().parents[1]
-PEERS = os.environ.get("PEERS", str(ROOT / "bench" / "peers" / "bin" / "python"))
 SAMPLE = SampleSection(patch_vox=(96, 96, 96), batch=1, positive=1.0)
 INTENSITY = Intensity(window_hu=(-200, 400), mean=0.4, std=0.3)
 TURNS, TURN_S = 10, 20
@@ -180,7 +180,8 @@ def theirs(ask: Callable[..., tuple[int, float]], peer: str, chain: str) -> Side
 @contextmanager
 def peers(folder: Path) -> Iterator[Callable[..., tuple[int, float]]]:
     """Run `bench/augment_peers.py` in the peers' environment; yield what takes peer, chain and patches to a `Side`."""
-    command = [PEERS, "-W", "ignore", "-m", "bench.augment_peers", str(folder)]  # a script would import bench/monai.py
+    # As a module: a script would import bench/monai.py.
+    command = [str(PEERS), "-W", "ignore", "-m", "bench.augment_peers", str(folder)]
     environment = os.environ | dict.fromkeys(("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"), os.devnull)
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes) as process:

@@ -11,7 +11,6 @@ cold: the kernel was told to forget them before every patch. The limit is the pa
 """
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ import nibabel as nib
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from bench.interpreter import PEERS
 from bench.patches_measure import WARM_PATCHES, Int3, Read, cold, positions, warm_ms
 from pipeline.log import table
 from pipeline.store import arrays
@@ -33,7 +33,6 @@ from pipeline.volume.grid import Grid, box_of
 from pipeline.volume.volume import Volume
 
 ROOT = Path(__file__).resolve().parents[1]
-PEERS = Path(os.environ.get("PEERS", ROOT / "bench" / "peers" / "bin" / "python"))
 EXAMPLE = ROOT / "examples" / "head_neck"
 MADE_VOX = (512, 424, 400)
 ORGANS = 60

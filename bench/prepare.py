@@ -28,12 +28,12 @@ import numpy as np
 from isal import igzip
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from bench.interpreter import PEERS
 from bench.prepare_accuracy import accuracy_rows
 from bench.prepare_cases import Data, examples, made
 from pipeline.log import table
 
 ROOT = Path(__file__).resolve().parents[1]
-PEERS = Path(os.environ.get("PEERS", ROOT / "bench" / "peers" / "bin" / "python"))
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLOSC_NTHREADS")
 HEADINGS = ("what", "ours", "nnU-Net", "ratio", "limit", "ours / limit")
 MIB = 2**20

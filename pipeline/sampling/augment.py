@@ -9,7 +9,6 @@ from pipeline.sampling.draw import INTENSITY, Draw, generator
 from pipeline.sampling.intensities import change_intensities, draw_strengths
 from pipeline.sampling.spatial import crop, warp
 from pipeline.store.reader import PreparedCase
-from pipeline.store.verify import check_arrays
 from pipeline.volume.grid import Int3
 from pipeline.volume.intensity import Intensity
 
@@ -55,7 +54,7 @@ def check_promise(drawn: Draw, found: int, case: PreparedCase) -> None:
     """
     kept = found != IGNORE if drawn.label is None else found == drawn.label
     if not kept:
-        check_arrays(case)
+        case.check_hashes()
         promised = "any annotated label" if drawn.label is None else f"label {drawn.label}"
         raise RuntimeError(
             f"(seed, step, slot) {drawn.key}: {promised} was promised at {drawn.place_vox} of a patch of "

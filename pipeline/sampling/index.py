@@ -57,10 +57,7 @@ def find_sources(
     cases: Sequence[PreparedCase], targets: Iterable[tuple[int, ...]], names: Iterable[str]
 ) -> tuple[Source, ...]:
     """Return a source for each target; raises UserError that lists the targets without a case."""
-    sources = tuple(
-        Source(target, tuple(case.name for case in cases if any(case.counts.get(index, 0) for index in target)))
-        for target in targets
-    )
+    sources = tuple(Source(target, tuple(case.name for case in cases if has_any(case, target))) for target in targets)
     lacking = [name for name, source in zip(names, sources, strict=True) if not source.cases]
     if lacking:
         raise UserError(
@@ -68,6 +65,11 @@ def find_sources(
             "at least one case. Take the name out of `labels`, merge it into another class, or add a case that has it."
         )
     return sources
+
+
+def has_any(case: PreparedCase, classes: Iterable[int]) -> bool:
+    """True where a case has a voxel of at least one of some class indices."""
+    return any(case.counts.get(index, 0) for index in classes)
 
 
 def has_annotation(case: PreparedCase) -> bool:

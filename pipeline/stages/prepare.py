@@ -112,7 +112,7 @@ def forget_damaged(store: Path, units: Sequence[Unit], classes: int | None) -> N
             try:
                 case = PreparedCase.open(unit.output)
                 if classes is not None and case.key == unit.key:
-                    verify_case(unit.output, unit.key, classes)
+                    verify_case(case, unit.key, classes)
             except UserError as error:
                 log.warning("%s", error)
                 forget(store, unit)

@@ -30,7 +30,7 @@ from pipeline.nets.probe import Verdict, probe
 from pipeline.nets.registry import build, check_patch
 from pipeline.processes import available_cores, threads_of
 from pipeline.sampling.batch import make_batch
-from pipeline.sampling.index import Index, build_index
+from pipeline.sampling.index import Index, build_index, has_any
 from pipeline.sampling.loader import batches
 from pipeline.sampling.statistics import case_shares, dominant_cases
 from pipeline.stages.data import training_cases
@@ -95,8 +95,7 @@ def check_held_out(head: Head, cases: Cases) -> None:
     """Raise UserError where all cases that have a class are held out: there is nothing to learn it from."""
     for name, target in zip(head.target_names, head.targets, strict=True):
         kept, out = (
-            [case.name for case in some if any(case.counts.get(index) for index in target)]
-            for some in (cases.training, cases.validation)
+            [case.name for case in some if has_any(case, target)] for some in (cases.training, cases.validation)
         )
         if out and not kept:
             raise UserError(

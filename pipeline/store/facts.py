@@ -14,6 +14,7 @@ from pipeline.store.layout import FACTS, READABLE_FORMATS
 
 CHECKSUM = "checksum"  # of everything else in the file; format 1 had none
 MADE_AGAIN = "run prepare, which makes this case again"
+VERIFIED = "run prepare with prepare.verify=true, which makes this case again"  # else it only looks, as opening does
 
 
 def write_facts(folder: Path, facts: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from pipeline.errors import UserError
 from pipeline.labels import IGNORE
 from pipeline.store.arrays import read_list, read_voxels
 from pipeline.store.catalogue import Catalogue
-from pipeline.store.facts import read_facts, whole
+from pipeline.store.facts import VERIFIED, check_hash, read_facts, whole
 from pipeline.store.layout import FACTS, FOREGROUND, IMAGE, LABEL, Layout, case_folder, layout_of_format_1
 from pipeline.store.tiles import box_at
 from pipeline.volume.grid import Grid, Int3
@@ -104,6 +104,11 @@ class PreparedCase:
             seen = bytearray(label.data).translate(self.table)  # several times faster than NumPy's indexing
             label = np.frombuffer(seen, np.uint8).reshape(shape_vox)
         return self._box(IMAGE, start, inside, shape_vox, np.int16, AIR_HU), label
+
+    def check_hashes(self) -> None:
+        """Read the case's files; raise UserError that names the first one that is not as it was written."""
+        for file, sha256 in self.hashes.items():
+            check_hash(self.folder / file, sha256, VERIFIED)
 
     def foreground(self, label: int) -> np.ndarray:
         """Return voxels of a class to draw from, (n, 3) int32: all, or a sample of 10,000; (0, 3) where it has none.

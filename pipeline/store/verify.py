@@ -6,11 +6,9 @@ from pipeline.dataset.checks import count_indices
 from pipeline.errors import UserError
 from pipeline.labels import IGNORE
 from pipeline.store.catalogue import Catalogue
-from pipeline.store.facts import check_hash
+from pipeline.store.facts import VERIFIED
 from pipeline.store.layout import case_folder
 from pipeline.store.reader import PreparedCase
-
-CURE = "run prepare with prepare.verify=true, which makes this case again"  # else prepare only looks, as opening does
 
 
 def verify(store: Path) -> list[str]:
@@ -24,27 +22,22 @@ def verify(store: Path) -> list[str]:
     problems = []
     for name in names:
         try:
-            verify_case(case_folder(store, name), catalogue.keys[name], len(catalogue.labels.names))
+            verify_case(PreparedCase.open(case_folder(store, name)), catalogue.keys[name], len(catalogue.labels.names))
         except UserError as error:
             problems.append(str(error))
     return problems
 
 
-def verify_case(folder: Path, key: str, classes: int) -> None:
+def verify_case(case: PreparedCase, key: str, classes: int) -> None:
     """Raise UserError with the first thing that is wrong with a prepared case of the classes 1..`classes`."""
-    case = PreparedCase.open(folder)
-    check_arrays(case)
+    case.check_hashes()
     if case.key != key:
-        raise UserError(f"{folder}: not prepared as the data and the config stand; run prepare.")
+        raise UserError(f"{case.folder}: not prepared as the data and the config stand; run prepare.")
     _, labels = case.read((0, 0, 0), case.grid.shape_vox)
     if count_indices(labels) != dict(case.counts):
-        raise UserError(f"{folder}: the labels have other counts than case.json says; {CURE}.")
+        raise UserError(f"{case.folder}: the labels have other counts than case.json says; {VERIFIED}.")
     strange = [index for index in case.counts if index > classes and index != IGNORE]
     if strange:
-        raise UserError(f"{folder}: class index {strange[0]}, but the store has {classes} classes; run prepare again.")
-
-
-def check_arrays(case: PreparedCase) -> None:
-    """Read the files of a case; raise UserError that names the first one whose hash is not that of what was written."""
-    for file, sha256 in case.hashes.items():
-        check_hash(case.folder / file, sha256, CURE)
+        raise UserError(
+            f"{case.folder}: class index {strange[0]}, but the store has {classes} classes; run prepare again."
+        )

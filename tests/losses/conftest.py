@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 import torch
+from torch.nn import functional
 
 from pipeline.config.loss import LossSection
 from pipeline.head import Head
@@ -44,3 +45,35 @@ def random_case() -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
         return logits, labels
 
     return draw
+
+
+@pytest.fixture(scope="session")
+def line() -> Callable[..., torch.Tensor]:
+    """Labels (1, n, 1, 1)."""
+
+    def make(*values: int) -> torch.Tensor:
+        return torch.tensor(values, dtype=torch.uint8).view(1, -1, 1, 1)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def log_odds() -> Callable[..., torch.Tensor]:
+    """Sigmoid logits (1, 3, n, 1, 1) with these probabilities in channel 0 and next to none in the others."""
+
+    def make(*probabilities: float) -> torch.Tensor:
+        logits = torch.full((1, 3, len(probabilities), 1, 1), -40.0)
+        logits[0, 0, :, 0, 0] = torch.tensor(probabilities).logit()
+        return logits
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def one_hot() -> Callable[..., torch.Tensor]:
+    """Labels (n, x, y, z) of four classes as (n, 4, x, y, z) float32."""
+
+    def make(labels: torch.Tensor) -> torch.Tensor:
+        return functional.one_hot(labels.long(), 4).movedim(-1, 1).float()
+
+    return make

@@ -3,39 +3,22 @@
 import pytest
 import torch
 from monai.losses import DiceLoss, GeneralizedDiceLoss, TverskyLoss
-from torch.nn import functional
 
 
-def line(*values):
-    """Labels (1, n, 1, 1)."""
-    return torch.tensor(values, dtype=torch.uint8).view(1, -1, 1, 1)
-
-
-def log_odds(*probabilities):
-    """Sigmoid logits (1, 3, n, 1, 1) with these probabilities in channel 0 and next to none in the others."""
-    logits = torch.full((1, 3, len(probabilities), 1, 1), -40.0)
-    logits[0, 0, :, 0, 0] = torch.tensor(probabilities).logit()
-    return logits
-
-
-def one_hot(labels):
-    return functional.one_hot(labels.long(), 4).movedim(-1, 1).float()
-
-
-def test_tversky_by_hand(make_loss):
+def test_tversky_by_hand(make_loss, line, log_odds):
     # liver: TP = 0.8, FN = 0.2, FP = 0.5 -> w = 0.3 * 0.5 + 0.7 * 0.2 = 0.29; 0.29 / (0.8 + 0.29 + 0.05)
     value = make_loss("sigmoid", name="tversky", beta=0.7, smooth=0.1)(log_odds(0.8, 0.5), line(1, 0))
     assert value.item() == pytest.approx(0.29 / 1.14, rel=1e-5)
 
 
-def test_tversky_without_any_class_present_is_that_of_the_complement(make_loss):
+def test_tversky_without_any_class_present_is_that_of_the_complement(make_loss, line, log_odds):
     # liver: FP = 0.5 of 2 voxels, TN = 1.5 -> 0.3 * 0.5 / (1.5 + 0.15); the others are found nowhere
     value = make_loss("sigmoid", name="tversky", beta=0.7)(log_odds(0.3, 0.2), line(0, 0))
     assert value.item() == pytest.approx(0.15 / 1.65 / 3, rel=1e-4)
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.3, 0.7, 1.0])
-def test_tversky_equals_monai(beta, make_loss, random_case):
+def test_tversky_equals_monai(beta, make_loss, random_case, one_hot):
     logits, labels = random_case(3)
     labels[labels == 3] = 0
     oracle = TverskyLoss(sigmoid=True, alpha=1 - beta, beta=beta, smooth_nr=0.05, smooth_dr=0.05, reduction="none")
@@ -53,12 +36,12 @@ def test_tversky_with_equal_weights_is_dice(over, make_loss, random_case):
     torch.testing.assert_close(tversky(logits, labels), dice(logits, labels))
 
 
-def test_focal_tversky_is_its_power_by_channel(make_loss):
+def test_focal_tversky_is_its_power_by_channel(make_loss, line, log_odds):
     loss = make_loss("sigmoid", name="focal_tversky", beta=0.7, smooth=0.1)
     assert loss(log_odds(0.8, 0.5), line(1, 0)).item() == pytest.approx((0.29 / 1.14) ** 0.75, rel=1e-5)
 
 
-def test_generalised_dice_by_hand(make_loss):
+def test_generalised_dice_by_hand(make_loss, line, log_odds):
     # liver: T = 1, E = 0.2, P = 0.8; tumour: T = 2, E = 1, P = 1, so that it counts (1 / 2)^2
     logits = log_odds(0.8, 1e-12, 1e-12)
     logits[0, 1, 1:] = 0
@@ -66,7 +49,7 @@ def test_generalised_dice_by_hand(make_loss):
     assert value.item() == pytest.approx((0.2 + 0.25 * 1) / (1.8 + 0.25 * 3 + 0.1), rel=1e-5)
 
 
-def test_generalised_dice_equals_monai(make_loss, random_case):
+def test_generalised_dice_equals_monai(make_loss, random_case, one_hot):
     logits, labels = random_case(3)
     labels[labels == 3] = 0  # absent: the largest weight of the present ones in both
     oracle = GeneralizedDiceLoss(sigmoid=True, smooth_nr=1e-9, smooth_dr=1e-9)
@@ -74,7 +57,7 @@ def test_generalised_dice_equals_monai(make_loss, random_case):
     torch.testing.assert_close(loss(logits, labels).mean(), oracle(logits, one_hot(labels)[:, 1:]))
 
 
-def test_generalised_dice_weighs_a_class_by_its_size_squared(make_loss):
+def test_generalised_dice_weighs_a_class_by_its_size_squared(make_loss, one_hot):
     """A class ten times as large, all missed, adds as much as a tenth of the small one missed: 10 / 10^2."""
     labels = torch.zeros(1, 11, 1, 1, dtype=torch.uint8)
     labels[0, 0], labels[0, 1:] = 1, 2
@@ -84,7 +67,7 @@ def test_generalised_dice_weighs_a_class_by_its_size_squared(make_loss):
     assert value.item() == pytest.approx(0.1 / (2 + 0.1), rel=1e-3)
 
 
-def test_jaccard_of_the_structure_loss_equals_monai_where_voxels_count_alike(make_loss, random_case):
+def test_jaccard_of_the_structure_loss_equals_monai_where_voxels_count_alike(make_loss, random_case, one_hot):
     logits, labels = random_case(3)
     loss = make_loss("sigmoid", name="structure", dice_over="all", smooth=1e-5)
     loss.weigh = None

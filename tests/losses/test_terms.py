@@ -10,35 +10,19 @@ from torch.nn import functional
 from pipeline.labels import IGNORE
 
 
-def line(*values):
-    """Labels (1, n, 1, 1)."""
-    return torch.tensor(values, dtype=torch.uint8).view(1, -1, 1, 1)
-
-
-def log_odds(*probabilities):
-    """Sigmoid logits (1, 3, n, 1, 1) with these probabilities in channel 0 and next to none in the others."""
-    logits = torch.full((1, 3, len(probabilities), 1, 1), -40.0)
-    logits[0, 0, :, 0, 0] = torch.tensor(probabilities).logit()
-    return logits
-
-
-def one_hot(labels):
-    return functional.one_hot(labels.long(), 4).movedim(-1, 1).float()
-
-
-def test_dice_by_hand(make_loss):
+def test_dice_by_hand(make_loss, line, log_odds):
     # liver: sum p t = 0.8, sum p = 1.3, sum t = 1 -> 1 - (1.6 + 0.1) / (2.3 + 0.1)
     value = make_loss("sigmoid", name="dice", smooth=0.1)(log_odds(0.8, 0.5), line(1, 0))
     assert value.item() == pytest.approx(1 - 1.7 / 2.4, rel=1e-5)
 
 
-def test_dice_over_all_classes_by_hand(make_loss):
+def test_dice_over_all_classes_by_hand(make_loss, line, log_odds):
     # the two absent classes are found nowhere: 0 / (0 + smooth) = 0 each
     value = make_loss("sigmoid", name="dice", smooth=0.1, dice_over="all")(log_odds(0.8, 0.5), line(1, 0))
     assert value.item() == pytest.approx((1 - 1.7 / 2.4) / 3, rel=1e-5)
 
 
-def test_dice_without_any_class_present_is_that_of_the_complement(make_loss):
+def test_dice_without_any_class_present_is_that_of_the_complement(make_loss, line, log_odds):
     # liver: sum p = 0.5 over 2 voxels -> 0.5 / (1.5 + 2 + smooth); the others are found nowhere
     logits = log_odds(0.3, 0.2).requires_grad_()
     value = make_loss("sigmoid", name="dice", smooth=0.1)(logits, line(0, 0))
@@ -57,7 +41,7 @@ def test_dice_weighs_classes_by_their_weight(make_loss, random_case):
     torch.testing.assert_close(both, 0.75 * liver + 0.25 * tumour)
 
 
-def test_cross_entropy_by_hand(make_loss):
+def test_cross_entropy_by_hand(make_loss, line):
     # softmax over (0, ln 3, -inf, -inf): 1/4 and 3/4
     logits = torch.tensor([0.0, math.log(3), -200.0, -200.0]).view(1, 4, 1, 1, 1).expand(1, 4, 3, 1, 1)
     labels = line(0, 1, IGNORE)
@@ -68,7 +52,7 @@ def test_cross_entropy_by_hand(make_loss):
     assert loss(logits, labels).item() == pytest.approx(weighted)
 
 
-def test_cross_entropy_against_shares_by_hand(make_loss):
+def test_cross_entropy_against_shares_by_hand(make_loss, line):
     # one coarse voxel over background, background, liver and an ignored one: shares 2/3 and 1/3
     logits = torch.tensor([0.0, math.log(3), -200.0, -200.0]).view(1, 4, 1, 1, 1)
     expected = 2 / 3 * math.log(4) + 1 / 3 * math.log(4 / 3)
@@ -92,7 +76,7 @@ def test_shares_are_the_best_answer_at_low_resolution(kind, make_loss, heads, ra
     assert (make_loss(kind, name="dice")(best, labels) < 1e-5).all()
 
 
-def test_focal_by_hand(make_loss):
+def test_focal_by_hand(make_loss, line, log_odds):
     # voxel 1: truth liver, q = 1/4; voxel 2: truth background, q = 3/4, under one channel that matters
     values = 0.8 * 0.75**2 * math.log(4) + 0.2 * 0.25**2 * math.log(4 / 3)
     loss = make_loss("sigmoid", name="focal")
@@ -128,7 +112,7 @@ def test_softmax_dice_and_cross_entropy_equal_monai(smooth, make_loss, random_ca
     )
 
 
-def test_sigmoid_dice_equals_monai_with_empty_classes(make_loss, random_case):
+def test_sigmoid_dice_equals_monai_with_empty_classes(make_loss, random_case, one_hot):
     logits, labels = random_case(3)
     labels[labels == 3] = 0
     labels[1] = 0
@@ -166,21 +150,21 @@ def test_binary_cross_entropy_equals_torch(make_loss, heads, random_case):
         torch.testing.assert_close(make_loss(kind, name="bce")(logits, labels), expected)
 
 
-def test_sigmoid_focal_equals_monai(make_loss, random_case):
+def test_sigmoid_focal_equals_monai(make_loss, random_case, one_hot):
     logits, labels = random_case(3)
     oracle = FocalLoss(gamma=1.7, alpha=0.7)
     loss = make_loss("sigmoid", name="focal", gamma=1.7, alpha=0.7)
     torch.testing.assert_close(loss(logits, labels).mean(), oracle(logits, one_hot(labels)[:, 1:]))
 
 
-def test_softmax_focal_equals_monai_but_for_the_number_of_channels(make_loss, random_case):
+def test_softmax_focal_equals_monai_but_for_the_number_of_channels(make_loss, random_case, one_hot):
     logits, labels = random_case(4)
     oracle = FocalLoss(gamma=2.0, alpha=0.7, use_softmax=True)
     loss = make_loss("softmax", name="focal", alpha=0.7)
     torch.testing.assert_close(loss(logits, labels).mean(), 4 * oracle(logits, one_hot(labels)))
 
 
-def test_top_cross_entropy_by_hand(make_loss):
+def test_top_cross_entropy_by_hand(make_loss, line):
     # truth background in all: p = 1/4, 1/2 and next to 1; a tenth, and a half of four voxels
     logits = torch.zeros(1, 4, 5, 1, 1)
     logits[0, 2:] = -200

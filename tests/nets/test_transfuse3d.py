@@ -3,11 +3,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from pipeline.config.net import NetSection
 from pipeline.errors import UserError
 from pipeline.nets.bifusion import BiFusion, ChannelGate, SkipGate, SpatialGate, upsample
 from pipeline.nets.probe import probe
-from pipeline.nets.registry import build, check_patch
+from pipeline.nets.registry import check_patch
 from pipeline.nets.residual_encoder import ResidualEncoder
 from pipeline.nets.transfuse3d import TransFuse3d
 from pipeline.nets.vision_transformer import TokenAttention, VisionTransformer
@@ -18,11 +17,6 @@ SMALL = {"channels": [4, 6, 8], "blocks": [1, 1, 1], "dim": 12, "depth": 2, "hea
 def small_net(**options):
     torch.manual_seed(0)
     return TransFuse3d(1, 3, **SMALL | options)
-
-
-def made(checkpoint):
-    torch.manual_seed(0)
-    return build(NetSection(name="TransFuse3d", options=SMALL | {"dropout": 0.2}, checkpoint=checkpoint), 1, 3)
 
 
 def count(module):
@@ -95,27 +89,6 @@ def test_logits_take_both_signs_and_leave_the_range_of_probabilities():
     for logits in net(torch.randn(2, 1, 32, 32, 32)):
         assert logits.min() < -1
         assert logits.max() > 1
-
-
-def test_recomputing_changes_neither_outputs_nor_gradients_though_there_is_dropout(one_step):
-    plain, recomputed = (made(checkpoint) for checkpoint in ("none", "blocks"))
-    image = torch.randn(2, 1, 32, 32, 32)
-    pairs = list(zip(one_step(plain, image), one_step(recomputed, image), strict=True))
-    assert len(pairs) == 3 + len(list(plain.parameters()))
-    assert all(torch.equal(a, b) for a, b in pairs)
-
-
-def test_a_sample_does_not_depend_on_the_others_in_its_batch():
-    net = small_net(dropout=0.0)
-    batch = torch.randn(2, 1, 32, 32, 32)
-    torch.testing.assert_close(net(batch)[0][:1], net(batch[:1])[0], rtol=1e-4, atol=1e-6)
-
-
-def test_a_state_dict_makes_the_same_network_again():
-    net, other = small_net().eval(), TransFuse3d(1, 3, **SMALL).eval()
-    other.load_state_dict(net.state_dict())
-    image = torch.randn(1, 1, 32, 32, 32)
-    assert torch.equal(net(image), other(image))
 
 
 def test_it_learns_a_ball(dice_of_a_learnt_ball):
