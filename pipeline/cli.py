@@ -5,6 +5,7 @@ and a config error answer without torch, and the processes that a stage spawns s
 """
 
 import importlib
+import json
 import os
 import shlex
 import signal
@@ -29,9 +30,17 @@ STAGES = {
     "train": "train a network on the prepared cases",
     "infer": "segment CTs with a trained network",
     "evaluate": "score predictions against labels",
+    "folds": "score every fold's model on the cases that it has not seen",
     "doctor": "say what is wrong, and how to mend it",
 }
-TOPICS = {"doctor": {"data": "read every case once and list what is wrong with it"}}
+TOPICS = {
+    "doctor": {
+        "data": "read every case once and list what is wrong with it",
+        "net": "say whether the network can learn, what it costs and which patches it takes",
+        "run": "say what is wrong with the trainings in WORK [WORK ...], finished or running; WORK may be a config",
+    }
+}
+TOPIC_OF_FOLDERS = "run"  # its words are work folders, where others have a config
 FLAGS = {"doctor": {"--verify": "also compare the prepared cases with their hashes"}}
 OPTIONS = """  --help          show this and every key
   --print-config  show the whole config that would run, as YAML
@@ -110,6 +119,8 @@ def _config(stage: str, words: list[str]) -> "Config | None":
         known = ", ".join(["--help", *flags])
         raise UserError(f"{unknown[0]}: unknown option; expected key=value, {known} or --version.")
     settings = [word for word in words if word not in flags]
+    if settings[:1] == [TOPIC_OF_FOLDERS]:
+        settings[1:] = [f"work={json.dumps(str(_folders(settings[1:])[0]))}"]
     config = load(settings[1:] if stage in TOPICS else settings)
     if "--print-config" in words:
         print(dump(config), end="")
@@ -117,9 +128,27 @@ def _config(stage: str, words: list[str]) -> "Config | None":
     return config
 
 
-def _options(stage: str, words: list[str]) -> dict[str, str | bool]:
-    """Return what a look is told beside the config: its topic, and whether each of its flags is there."""
-    options: dict[str, str | bool] = {flag.removeprefix("--"): flag in words for flag in FLAGS.get(stage, {})}
+def _folders(words: list[str]) -> "list[Path]":
+    """Return the work folders that words name: each itself or, for a config file, as overrides say, its `work`."""
+    from pipeline.config.load import load
+
+    overrides = [word for word in words if "=" in word]
+    places = [word for word in words if "=" not in word]
+    nowhere = [place for place in places if not os.path.exists(place)]
+    if nowhere:
+        raise UserError(f"{nowhere[0]}: there is nothing; expected a work folder, such as runs/demo, or a config file.")
+    if not places:
+        return [load(overrides).work]
+    return [Path(place) if os.path.isdir(place) else load([place, *overrides]).work for place in places]
+
+
+def _options(stage: str, words: list[str]) -> "dict[str, str | bool | list[Path]]":
+    """Return what a look is told beside the config: its topic, whether each of its flags is there, and folders."""
+    options: dict[str, str | bool | list[Path]] = {
+        flag.removeprefix("--"): flag in words for flag in FLAGS.get(stage, {})
+    }
+    if words[:1] == [TOPIC_OF_FOLDERS]:
+        options["folders"] = _folders([word for word in words[1:] if not word.startswith("-")])
     return {"topic": words[0], **options} if stage in TOPICS else options
 
 
@@ -134,7 +163,7 @@ def _usage(stage: str) -> str:
     return "\n\n".join(parts)
 
 
-def _run(stage: str, config: "Config", options: dict[str, str | bool], words: list[str]) -> int:
+def _run(stage: str, config: "Config", options: "dict[str, str | bool | list[Path]]", words: list[str]) -> int:
     """Run a stage with its log open; return the exit code.
 
     Raises UserError, also for what the machine refuses; Interrupted or KeyboardInterrupt; and ModuleNotFoundError for

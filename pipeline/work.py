@@ -39,6 +39,10 @@ class WorkFolder:
     def evaluate(self) -> Path:
         return self.root / "evaluate"
 
+    @property
+    def folds(self) -> Path:
+        return self.root / "folds"
+
     def train(self, fold: int | Literal["all"]) -> Path:
         return self.root / "train" / ("all" if fold == "all" else f"fold{fold}")
 

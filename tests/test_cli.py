@@ -98,7 +98,7 @@ def test_a_look_without_its_topic_says_which_there_are(
     words: list[str], found: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main("doctor", words) == 2
-    assert f"doctor: found {found}, expected a topic first (data), as in: " in capsys.readouterr().err
+    assert f"doctor: found {found}, expected a topic first (data, net, run), as in: " in capsys.readouterr().err
 
 
 def test_a_flag_of_another_command_is_unknown(capsys: pytest.CaptureFixture[str]) -> None:

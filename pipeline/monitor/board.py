@@ -32,6 +32,9 @@ class Board:
             "logits/largest": vitals.logits_max,
             "sample/positives": sum(vitals.drawn.values()),
             **{f"predicted_share/{name}": value for name, value in vitals.predicted.items()},
+            **{f"dice_of_patches/{name}": value for name, value in vitals.dice.items()},
+            **({} if vitals.image_std is None else {"sample/image_std": vitals.image_std}),
+            **({} if vitals.update_share is None else {"optimise/update_share": vitals.update_share}),
             "memory/peak_gib": vitals.memory_bytes / 2**30,
         }
         self.scalars(scalars, vitals.step)

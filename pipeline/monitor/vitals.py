@@ -7,11 +7,17 @@ from dataclasses import dataclass, field
 class Vitals:
     """The signs of one step.
 
-    step: counted from 1. loss: mean over the batch, parts by name beside it. grad_norm: before clipping.
+    step: counted from 1. loss: mean over the batch, parts by name beside it, losses of the samples. All may be NaN or
+    infinite in the step that ended a run. grad_norm: before clipping.
     logits_min, logits_max: range of the prediction's raw logits. drawn: positive slots by class name.
-    predicted: share of voxels by class name, background included; empty on steps that did not measure it.
-    wait_s: time that the step waited for its batch. step_s: the whole step, waiting included.
-    memory_bytes: peak of the process, on CUDA of the device. cases: names of the cases in the batch, one a slot.
+    predicted: share of voxels by class name, background included; dice: of the patches together, by target of the head
+    that is in one of them, or was predicted; both empty on steps that did not measure them.
+    strange_labels: values (at most 5) of the batch's labels that are neither a class index nor 255.
+    image_std: standard deviation of the batch's standardised intensities; about 1 is usual; None where not measured.
+    update_share: length of the step's change of the weights, divided by that of the weights; None where not measured.
+    wait_s: time that the step waited for its batch. step_s: the whole step, waiting included; both are means over the
+    steps since the last record. memory_bytes: peak of the process, on CUDA of the device.
+    cases: names of the cases in the batch, one a slot.
     """
 
     step: int
@@ -27,3 +33,8 @@ class Vitals:
     memory_bytes: int
     cases: tuple[str, ...]
     parts: dict[str, float] = field(default_factory=dict)
+    losses: tuple[float, ...] = ()
+    dice: dict[str, float] = field(default_factory=dict)
+    strange_labels: tuple[float, ...] = ()
+    image_std: float | None = None
+    update_share: float | None = None

@@ -69,19 +69,27 @@ class Rules:
 def run(config: Config) -> Outcome:
     """Score each case as a unit, and write cases.csv and summary.json over all of them into the work folder.
 
-    A case that fails, for want of a prediction or because its prediction cannot be used, counts as missed in every
-    class or region that its truth holds, and summary.json names it under "incomplete": what is not there improves no
-    mean.
     Raises UserError where there is nothing to compare.
     """
     pairs = find_pairs(config)
-    labels = choose_labels(config, pairs)
-    folder = WorkFolder(config.work).evaluate
+    group_of = {name: pair.case.group for name, pair in pairs.items()}
+    return score_pairs(config, pairs, choose_labels(config, pairs), group_of, WorkFolder(config.work).evaluate)
+
+
+def score_pairs(
+    config: Config, pairs: Mapping[str, Pair], labels: Labels, group_of: Mapping[str, str], folder: Path
+) -> Outcome:
+    """Score each case as a unit of the stage in `folder`, with cases.csv and summary.json over all of them there.
+
+    group_of: the group of each case by name, "" where it has none; a table shows the mean of each.
+    A case that fails, for want of a prediction or because its prediction cannot be used, counts as missed in every
+    class or region that its truth holds, and summary.json names it under "incomplete": what is not there improves no
+    mean.
+    """
     rules = Rules(labels, choose_targets(config, labels), config.data.overlap, config.evaluate.tolerance_mm)
     units = [_unit(name, pair, folder, rules) for name, pair in pairs.items()]
     make = partial(_score_unit, pairs=pairs, rules=rules)
     workers = workers_of(config.evaluate.workers)
-    group_of = {name: pair.case.group for name, pair in pairs.items()}
 
     def report(failed: Collection[str] = ()) -> None:
         scores: list[Score] = []

@@ -41,21 +41,29 @@ def run(config: Config) -> Outcome:
 
     Raises UserError where the model cannot be used, or there is no CT.
     """
-    chosen = config.infer
     work = WorkFolder(config.work)
-    folder = chosen.model or work.model(config.train.fold)
+    folder = config.infer.model or work.model(config.train.fold)
+    return predict_scans(config, folder, find_scans(config), work.predict)
+
+
+def predict_scans(config: Config, folder: Path, scans: Mapping[str, Scan], predictions: Path) -> Outcome:
+    """Predict each CT with the model in `folder` as a unit into `predictions`, and print their table.
+
+    Of the config only `infer` counts, and `net.name` to allow a class outside the project.
+    Raises UserError where the model cannot be used.
+    """
+    chosen = config.infer
     device = choose(chosen.device)
     torch.set_num_threads(threads_of(chosen.threads))
     model = Model.load(folder, device, allow=config.net.name)
     check_inference(chosen, model.facts.labels)
-    scans = find_scans(config)
     model_hash = hash_of(folder)
-    units = [unit_of(name, scan, work.predict, model_hash, chosen) for name, scan in scans.items()]
+    units = [unit_of(name, scan, predictions, model_hash, chosen) for name, scan in scans.items()]
     predict = predictor(model.net, model.facts.head, chosen, device)
     make = partial(predict_case, scans=scans, predict=predict, facts=model.facts, infer=chosen)
     log.info("%d CTs with the model %s on %s", len(units), folder, device)
-    outcome = run_units(work.predict, units, make, workers=0, shard=chosen.shard, what="infer")
-    report(gather(work.predict, units) or [], model.facts)
+    outcome = run_units(predictions, units, make, workers=0, shard=chosen.shard, what="infer")
+    report(gather(predictions, units) or [], model.facts)
     return outcome
 
 

@@ -17,10 +17,11 @@ from pipeline.training.checkpoint import state_folders
 # Keys that cannot change what is learnt, only where and how it is carried out.
 FREE_KEYS = {
     "train": {
-        "device", "threads", "deterministic", "save_every_steps", "save_every_minutes", "log_every_steps", "resume",
-        "restart",
+        "device", "threads", "deterministic", "save_every_steps", "save_every_minutes", "log_every_steps",
+        "on_sickness", "resume", "restart",
     },
     "sample": {"workers"},
+    "net": {"checkpoint"},
 }  # fmt: skip
 SECTIONS = ("seed", "labels", "intensity", "sample", "augment", "head", "loss", "net", "train")
 

@@ -3,7 +3,9 @@
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +13,22 @@ import torch
 
 from pipeline.config.train import TrainSection
 from pipeline.device import circumstances
-from pipeline.errors import Interrupted
+from pipeline.errors import Interrupted, UserError
 from pipeline.log import log
 from pipeline.sampling.batch import Batch
+from pipeline.training.average import Average
 from pipeline.training.checkpoint import State, save_state
-from pipeline.training.optimise import learning_rate, optimiser_tensors, restore_optimiser
+from pipeline.training.optimise import optimiser_tensors, restore_optimiser
 from pipeline.training.recorder import Recorder
-from pipeline.training.step import Step
+from pipeline.training.schedule import learning_rate
+from pipeline.training.signs import strange_labels
+from pipeline.training.step import Diverged, Step, StepResult
 from pipeline.training.stop import StopRequest
 from pipeline.training.validate import Validation
 
-PARTS = ("net/", "optimiser/")  # of the saved tensors' names
+PARTS = ("net/", "optimiser/", "average/")  # of the saved tensors' names
 MEASURED_STEPS = 20  # after which train.minutes becomes a step count
+NO_RESULT = StepResult(math.nan, {}, math.nan, math.nan, math.nan, None, ())  # of a step whose loss raised an error
 UNKNOWN_END = 10**9  # until then batches come without end
 
 
@@ -56,6 +62,7 @@ class Loop:
         self.step, self.train, self.seed, self.states, self.recorder = step, train, seed, states, recorder
         self.batches, self.validate, self.keep = batches, validate, keep
         self.progress = Progress(steps=None if train.minutes else train.steps)
+        self.average = Average(step.net, train.average) if train.average else None
         self.stream: Iterator[Batch] | None = None
         self.saved_at = time.monotonic()
 
@@ -65,13 +72,15 @@ class Loop:
         pick = {part: {k.removeprefix(part): v for k, v in tensors if k.startswith(part)} for part in PARTS}
         self.step.net.load_state_dict(pick["net/"])
         restore_optimiser(self.step.net, self.step.optimiser, pick["optimiser/"])
+        if self.average:
+            self.average.restore(pick["average/"])
         self.step.scaler.load_state_dict(saved.facts["scaler"])
         self.progress = Progress(**saved.facts["progress"])
         if not has_model:  # the next validation then writes one, and the last one is made again
             self.progress = replace(self.progress, validated=0, best_dice=None, best_step=0, stale_validations=0)
         self._tell_circumstances(saved.facts.get("circumstances", {}))
-        if "drawn" in saved.facts:
-            self.recorder.resume(saved.facts["drawn"])
+        if "recorded" in saved.facts:
+            self.recorder.resume(saved.facts["recorded"])
 
     def _tell_circumstances(self, before: dict[str, Any]) -> None:
         """Say where the run will not have the bits of one that was left alone."""
@@ -88,12 +97,14 @@ class Loop:
         """Write the state after the last finished step."""
         tensors = {f"net/{k}": v for k, v in self.step.net.state_dict().items()}
         tensors |= {f"optimiser/{k}": v for k, v in optimiser_tensors(self.step.net, self.step.optimiser).items()}
+        if self.average:
+            tensors |= {f"average/{k}": v for k, v in self.average.tensors().items()}
         facts = {
             "progress": asdict(self.progress),
             "scaler": self.step.scaler.state_dict(),
             "amp": None if self.step.amp is None else str(self.step.amp).removeprefix("torch."),
             "circumstances": circumstances(self.step.device),
-            "drawn": self.recorder.tally.to_json(),
+            "recorded": self.recorder.state(),
         }
         save_state(self.states, State(self.progress.step, tensors, facts))
         self.saved_at = time.monotonic()
@@ -124,8 +135,10 @@ class Loop:
     def _advance(self, stop: StopRequest) -> None:
         """Take a step, or validate where that is due."""
         stop.check()
+        self._heed_watchdog()
         if self._validation_due():
-            self._validate(stop)
+            with self.average.applied() if self.average else nullcontext():
+                self._validate(stop)
             self.save()  # beside the model: whatever ends the run later, the two stay of one time
         else:
             self._one()
@@ -147,10 +160,43 @@ class Loop:
         waited = time.perf_counter() - began
         torch.manual_seed(self.seed * 1_000_003 + number)  # dropout depends on the step alone, so no state is saved
         lr = learning_rate(number, self.progress.steps, self.train)
-        result = self.step(number, batch, lr)
+        record = partial(self.recorder.step, number, self.progress.steps, batch, lr=lr, wait_s=waited)
+        try:
+            result = self.step(number, batch, lr, measured=self.recorder.measures(number))
+        except Exception as error:
+            self._tell_end(error, number, batch, partial(record, step_s=time.perf_counter() - began, last=True))
+            raise
+        if self.average:
+            self.average.update(number)
         spent = time.perf_counter() - began
         self.progress = replace(self.progress, step=number, seconds=self.progress.seconds + spent)
-        self.recorder.step(number, self.progress.steps, batch, result, lr=lr, wait_s=waited, step_s=spent)
+        record(result, step_s=spent)
+
+    def _tell_end(self, error: Exception, number: int, batch: Batch, record: Callable[[StepResult], None]) -> None:
+        """Record the step that an error ended, where its numbers or labels are to blame, and say what is wrong.
+
+        Raises UserError with the watchdog's finding where it has one; else the error stays what it is.
+        """
+        if isinstance(error, Diverged):
+            record(error.result)
+        elif strange_labels(batch.labels, len(self.recorder.head.labels.names)):
+            record(NO_RESULT)
+        else:
+            return
+        standing = self.recorder.watchdog.standing
+        if standing:
+            what = str(error) if isinstance(error, UserError) else f"step {number}: {type(error).__name__}: {error}."
+            raise UserError(f"{what} This looks like {standing[0]}") from error
+
+    def _heed_watchdog(self) -> None:
+        """End a run in which something is wrong, where it is to end then; its state is saved first."""
+        standing = self.recorder.watchdog.standing
+        if standing and self.train.on_sickness == "stop":
+            self.save()
+            raise UserError(
+                f"train.on_sickness=stop: after step {self.progress.step} the run looks ill. {standing[0]} Its state "
+                "is saved: train.on_sickness=warn goes on with it as it is, a changed config needs train.restart=true."
+            )
 
     def _save_if_due(self) -> None:
         every = self.train.save_every_steps
@@ -184,10 +230,10 @@ class Loop:
 
     def _score(self, stop: StopRequest) -> float | None:
         """Return the mean Dice of the held-out volumes, None where none are held out or no class is in any of them."""
-        if self.validate is None:
-            return None
-        result = self.validate(stop.check)
+        result = None if self.validate is None else self.validate(stop.check)
         self.recorder.validation(self.progress.step, result)
+        if result is None:
+            return None
         if math.isnan(result.mean):
             log.warning("no held-out case has any class: there is nothing to choose a model by, the latest is kept")
             return None

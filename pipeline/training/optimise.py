@@ -1,29 +1,48 @@
-"""The optimiser and the learning rate of each step."""
+"""The optimiser: what it changes how, and its memory by name."""
 
-from math import cos, pi
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.config.train import TrainSection
 
+# Norms, biases, position tables and embeddings are left out: a scale or a place pulled to 0 says nothing any more.
+DECAYED = {
+    nn.Conv1d: "weight", nn.Conv2d: "weight", nn.Conv3d: "weight", nn.ConvTranspose1d: "weight",
+    nn.ConvTranspose2d: "weight", nn.ConvTranspose3d: "weight", nn.Linear: "weight",
+    nn.MultiheadAttention: "in_proj_weight",
+}  # fmt: skip
+
 
 def make_optimiser(net: nn.Module, train: TrainSection) -> torch.optim.Optimizer:
-    """Return AdamW over all parameters (Loshchilov and Hutter 2019)."""
-    return torch.optim.AdamW(net.parameters(), lr=train.lr, weight_decay=train.weight_decay)
+    """Return the optimiser of `train.optimiser` over all parameters, with weight decay on `decayed` ones alone.
 
-
-def learning_rate(step: int, steps: int | None, train: TrainSection) -> float:
-    """Return the rate of a step, counted from 1: linear warm-up, then constant or a half cosine that ends near 0.
-
-    steps: length of the run; None while it is not known yet, which holds the rate after the warm-up.
+    adamw: decay apart from the gradient (Loshchilov and Hutter 2019). sgd: Nesterov's momentum (Sutskever et al. 2013)
+    and decay within the gradient, as in nnU-Net.
     """
-    warmup_steps = train.warmup(steps)
-    risen = min(1.0, step / (warmup_steps + 1))
-    if train.schedule == "constant" or steps is None:
-        return train.lr * risen
-    done = max(0, step - 1 - warmup_steps) / max(1, steps - warmup_steps)
-    return train.lr * risen * 0.5 * (1 + cos(pi * done))
+    weights = decayed(net)
+    groups = [
+        {"params": [p for p in net.parameters() if id(p) in weights], "weight_decay": train.weight_decay},
+        {"params": [p for p in net.parameters() if id(p) not in weights], "weight_decay": 0.0},
+    ]
+    if train.optimiser == "sgd":
+        return torch.optim.SGD(groups, lr=train.lr, momentum=train.momentum, nesterov=True)
+    return torch.optim.AdamW(groups, lr=train.lr)
+
+
+def decayed(net: nn.Module) -> set[int]:
+    """Return the ids of the parameters that decay: weights of convolutions and linear layers, attention's included.
+
+    Source: He et al. 2019, bag of tricks.
+    """
+    found = (
+        module._parameters.get(name)
+        for module in net.modules()
+        for kind, name in DECAYED.items()
+        if isinstance(module, kind)
+    )
+    return {id(weight) for weight in found if weight is not None}
 
 
 def optimiser_tensors(net: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -36,7 +55,7 @@ def optimiser_tensors(net: nn.Module, optimiser: torch.optim.Optimizer) -> dict[
     }
 
 
-def restore_optimiser(net: nn.Module, optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+def restore_optimiser(net: nn.Module, optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
     """Give the optimiser back what `optimiser_tensors` returned.
 
     Moments take device and memory layout of their parameter; the count of steps stays on the CPU, where AdamW reads it.

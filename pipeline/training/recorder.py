@@ -1,26 +1,35 @@
-"""What a run writes down as it goes: train.csv, TensorBoard and lines in the log."""
+"""What a run writes down as it goes: train.csv, TensorBoard, its health, and lines in the log."""
 
 import math
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from statistics import fmean
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 from pipeline.device import peak_memory_bytes
 from pipeline.head import Head
 from pipeline.log import log
 from pipeline.monitor.board import Board
+from pipeline.monitor.checkup import Checkup
+from pipeline.monitor.facts import RunFacts
+from pipeline.monitor.journal import EVERY_STEP_UNTIL, Journal, read_records
+from pipeline.monitor.symptoms.finding import Finding
 from pipeline.monitor.table import Table
 from pipeline.monitor.vitals import Vitals
+from pipeline.monitor.watchdog import LOOK_EVERY_STEPS, Watchdog
 from pipeline.sampling.batch import Batch
 from pipeline.sampling.statistics import Tally, count_drawn, dominant_cases
+from pipeline.training.ledger import Ledger
+from pipeline.training.signs import Overlap, overlap_of, strange_labels
 from pipeline.training.step import StepResult
 from pipeline.training.validate import Validation
 
 NAMED_CASES = 10  # of thousands, in the log and on the board
+HELD_OUT = ("dice", "near_dice", "partner_dice", "truth_share", "predicted_share", "cases")  # of a checkup
+MEASURED_STEPS = 50  # from the first, in which a sick run is to be told whatever is shown; later what is shown counts
 
 
 def numbers(values: Mapping[str, float]) -> dict[str, float]:
@@ -28,16 +37,24 @@ def numbers(values: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in values.items() if not math.isnan(value)}
 
 
+class Pace(NamedTuple):
+    """How long the patches of a step took."""
+
+    patches: int
+    wait_s: float
+    step_s: float
+
+
 class Recorder:
-    """Turns every step into `Vitals` and shows one in `every`.
+    """Turns steps into `Vitals` and validations into `Checkup`, shows one step in `every`, lets a watchdog see them.
 
     parts: names of the loss's terms. cases: names of the training cases. after_step: where a resumed run goes on; what
-    was written beyond it is dropped.
+    was written beyond it is dropped, and what was written before is seen by the watchdog.
     """
 
     def __init__(
         self, folder: Path, head: Head, parts: Sequence[str], cases: Sequence[str], device: torch.device, *,
-        every: int, after_step: int,
+        facts: RunFacts, every: int, after_step: int,
     ) -> None:  # fmt: skip
         self.head, self.device, self.every, self.last_step = head, device, every, after_step
         columns = ["step", "loss", *(f"{name}_part" for name in parts), "lr", "grad_norm", "logits_min", "logits_max"]
@@ -45,45 +62,92 @@ class Recorder:
         columns += ["dice", *(f"dice {name}" for name in head.target_names)]
         self.table = Table(folder / "train.csv", columns, after_step)
         self.board = Board(folder, after_step)
+        self.journal = Journal(folder, facts, after_step)
+        self.watchdog = Watchdog(facts)
+        self.watchdog.replay(*read_records(folder))
+        self._tell(self.watchdog.standing)
         self.tally = Tally(head.labels.names, cases, after_step + 1)
-        self.since_shown: list[Vitals] = []
+        self.ledger = Ledger(head.target_names)
+        self.since_recorded: list[Pace] = []
+        self.since_shown: list[Pace] = []
 
-    def resume(self, tally: Mapping[str, Any]) -> None:
-        """Go on counting what was drawn from where a saved state stood, and say what that is."""
-        self.tally = Tally.from_json(tally)
+    def state(self) -> dict[str, Any]:
+        """Return what `resume` goes on from, JSON values."""
+        return {"drawn": self.tally.to_json(), "ledger": self.ledger.to_json()}
+
+    def resume(self, saved: Mapping[str, Any]) -> None:
+        """Go on counting what was drawn, and what it gave, from where a saved state stood, and say what that is."""
+        self.tally, self.ledger = Tally.from_json(saved["drawn"]), Ledger.from_json(saved["ledger"])
         self._tell_samples()
 
-    def step(
-        self, step: int, steps: int | None, batch: Batch, result: StepResult, *, lr: float, wait_s: float, step_s: float
-    ) -> None:
-        """Record one step."""
-        shown = step % self.every == 0 or step == 1
-        drawn = count_drawn(batch.draws, self.head.labels)
-        vitals = Vitals(
-            step=step, loss=result.loss, parts=result.parts, lr=lr, grad_norm=result.grad_norm,
-            logits_min=result.logits_min, logits_max=result.logits_max, drawn=drawn,
-            predicted=self._predicted(result.prediction) if shown else {}, wait_s=wait_s, step_s=step_s,
-            memory_bytes=peak_memory_bytes(self.device), cases=tuple(draw.case for draw in batch.draws),
-        )  # fmt: skip
-        self.tally.add(drawn, vitals.cases)
-        self.last_step = step
-        self.since_shown.append(vitals)
-        if shown:
-            self._show(vitals, steps)
-            self.since_shown = []
+    def shows(self, step: int) -> bool:
+        """Say whether a step is shown."""
+        return step % self.every == 0 or step == 1
 
-    def _predicted(self, logits: Tensor) -> dict[str, float]:
-        """Return the share of voxels by class name, background included."""
-        names = ("background", *self.head.labels.names)
-        decided = self.head.decide(logits).flatten()
-        counts = torch.bincount(decided.long(), minlength=len(names)).tolist()
-        return {name: count / decided.numel() for name, count in zip(names, counts, strict=True)}
+    def measures(self, step: int) -> bool:
+        """Say whether every sign of a step is measured."""
+        return step <= MEASURED_STEPS or self.shows(step)
+
+    def step(
+        self, step: int, steps: int | None, batch: Batch, result: StepResult, *, lr: float, wait_s: float,
+        step_s: float, last: bool = False,
+    ) -> None:  # fmt: skip
+        """Record one step. last: whether it ended the run."""
+        shown = self.shows(step) or last
+        drawn, cases = count_drawn(batch.draws, self.head.labels), tuple(draw.case for draw in batch.draws)
+        self.tally.add(drawn, cases)
+        looked_at = shown or (step <= MEASURED_STEPS and step % LOOK_EVERY_STEPS == 0)
+        overlap = self._overlap(batch, result) if looked_at else None
+        if not last:
+            self.ledger.add(cases, result.losses, overlap)
+        self.last_step = step
+        for pace in (self.since_recorded, self.since_shown):
+            pace.append(Pace(len(cases), wait_s, step_s))
+        if shown or step <= EVERY_STEP_UNTIL:
+            vitals = self._vitals(step, batch, result, lr, drawn, overlap)
+            self._record(vitals, last=last)
+            if shown:
+                self._show(vitals, steps)
+
+    def _overlap(self, batch: Batch, result: StepResult) -> Overlap | None:
+        """Compare the prediction with the labels, where there is one that says anything."""
+        if result.prediction is None or not math.isfinite(result.logits_max - result.logits_min):
+            return None
+        return overlap_of(result.prediction, batch.labels, self.head)
+
+    def _vitals(
+        self, step: int, batch: Batch, result: StepResult, lr: float, drawn: dict[str, int], overlap: Overlap | None
+    ) -> Vitals:
+        """Return the record of a step; its times are means since the last one."""
+        paces, self.since_recorded = self.since_recorded, []
+        return Vitals(
+            step=step, loss=result.loss, parts=result.parts, losses=result.losses, lr=lr, grad_norm=result.grad_norm,
+            logits_min=result.logits_min, logits_max=result.logits_max, drawn=drawn,
+            predicted=overlap.predicted if overlap else {}, dice=overlap.dice if overlap else {},
+            wait_s=fmean(pace.wait_s for pace in paces), step_s=fmean(pace.step_s for pace in paces),
+            memory_bytes=peak_memory_bytes(self.device), cases=tuple(draw.case for draw in batch.draws),
+            strange_labels=strange_labels(batch.labels, len(self.head.labels.names)),
+            image_std=float(batch.image.std()) if self.measures(step) else None, update_share=result.update_share,
+        )  # fmt: skip
+
+    def _record(self, record: Vitals | Checkup, *, last: bool = False) -> None:
+        """Write a record down, let the watchdog see it, and tell what it finds that it had not found before."""
+        self.journal.add(record)
+        self._tell(self.watchdog.see(record, last=last))
+
+    def _tell(self, findings: Sequence[Finding]) -> None:
+        """Say in the log and on the board what is wrong."""
+        for finding in findings:
+            log.warning("step %d: %s", self.last_step, finding)
+        if findings:
+            self.board.text("health", "\n\n".join(map(in_markdown, findings)), self.last_step)
 
     def _show(self, vitals: Vitals, steps: int | None) -> None:
         """Write one step to the table, the board and the log; speeds are means since the last one shown."""
-        spent = sum(v.step_s for v in self.since_shown)
-        speed = sum(len(v.cases) for v in self.since_shown) / spent
-        waiting = sum(v.wait_s for v in self.since_shown) / spent
+        paces, self.since_shown = self.since_shown, []
+        spent = sum(pace.step_s for pace in paces)
+        speed = sum(pace.patches for pace in paces) / spent
+        waiting = sum(pace.wait_s for pace in paces) / spent
         row = {
             "step": vitals.step, "loss": vitals.loss, **{f"{k}_part": v for k, v in vitals.parts.items()},
             "lr": vitals.lr, "grad_norm": vitals.grad_norm, "logits_min": vitals.logits_min,
@@ -93,6 +157,7 @@ class Recorder:
         self.table.add(row)
         self.board.vitals(vitals)
         self.board.scalars({"speed/patches_per_second": speed, "speed/data_wait_share": waiting}, vitals.step)
+        self.board.scalars({"health/findings": len(self.watchdog.standing)}, vitals.step)
         self.board.scalars({f"sample_share/{k}": share for k, share in self.tally.class_shares().items()}, vitals.step)
         self.board.scalars({"sample/largest_case_share": next(iter(self.tally.case_shares().values()))}, vitals.step)
         parts = ", ".join(f"{name} {value:.3f}" for name, value in vitals.parts.items())
@@ -102,8 +167,18 @@ class Recorder:
             speed, 100 * waiting,
         )  # fmt: skip
 
-    def validation(self, step: int, result: Validation) -> None:
-        """Record the scores of the held-out volumes; what is not a number, and so no score, is left out."""
+    def validation(self, step: int, result: Validation | None) -> None:
+        """Record the scores of the held-out volumes, None where none are held out, and what training gave since the
+        last time. What is not a number, and so no score, is left out.
+        """
+        if result is not None:
+            self._show_validation(step, result)
+        held_out = {name: numbers(getattr(result, name)) if result else {} for name in HELD_OUT}
+        self._record(Checkup(step, **held_out, training_dice=self.ledger.dice(), training=self.ledger.cases()))
+        self.ledger.clear()
+
+    def _show_validation(self, step: int, result: Validation) -> None:
+        """Write the scores to the table, the board and the log."""
         row = numbers({"dice": result.mean, **{f"dice {name}": value for name, value in result.dice.items()}})
         self.table.add({"step": step, **row})
         scalars = numbers({"dice/mean": result.mean, **{f"dice/{name}": value for name, value in result.dice.items()}})
@@ -142,6 +217,11 @@ class Recorder:
         self._show_cases()
         self._tell_samples()
         self.board.close()
+
+
+def in_markdown(finding: Finding) -> str:
+    """Return a finding as a paragraph for the board."""
+    return f"**{finding.name}** {finding.evidence}\n\n{finding.cure}"
 
 
 def in_words(shares: Mapping[str, float]) -> str:

@@ -1,7 +1,7 @@
 """One optimiser step: forward in mixed precision, loss in float32, backward, clip, update."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -10,14 +10,16 @@ from pipeline.device import memory_format, memory_told
 from pipeline.errors import UserError
 from pipeline.losses.loss import Loss
 from pipeline.sampling.batch import Batch
+from pipeline.training.change import WeightChange
 
 
 @dataclass(frozen=True)
 class StepResult:
     """What a step did.
 
-    prediction: raw logits (B, C, x, y, z) of the first output, detached. grad_norm: before clipping; not finite in a
-    step that float16's scaler left out.
+    losses: of the samples. grad_norm: before clipping; not finite in a step that float16's scaler left out, or that
+    ended the run. prediction: raw logits (B, C, x, y, z) of the first output, detached; None where there are none.
+    update_share: length of the weights' change, divided by theirs; None where it was not measured.
     """
 
     loss: float
@@ -25,11 +27,17 @@ class StepResult:
     grad_norm: float
     logits_min: float
     logits_max: float
-    prediction: Tensor
+    prediction: Tensor | None
+    losses: tuple[float, ...]
+    update_share: float | None = None
 
 
 class Diverged(UserError):
-    """The loss or the gradients of a step are not finite."""
+    """The loss or the gradients of a step are not finite. result: what is known of that step."""
+
+    def __init__(self, sentence: str, result: StepResult) -> None:
+        super().__init__(sentence)
+        self.result = result
 
 
 TOO_LARGE = "take a smaller sample.batch or sample.patch_vox, or set net.checkpoint=blocks"
@@ -46,8 +54,8 @@ class Step:
         self.device, self.amp, self.clip = device, amp, clip
         self.scaler = torch.amp.GradScaler(device.type, enabled=amp is torch.float16)
 
-    def __call__(self, step: int, batch: Batch, lr: float) -> StepResult:
-        """Update the weights once.
+    def __call__(self, step: int, batch: Batch, lr: float, *, measured: bool = False) -> StepResult:
+        """Update the weights once. measured: whether to tell how far they moved.
 
         Raises UserError, weights unchanged, where memory does not suffice and, as Diverged, where loss or gradients
         are not finite.
@@ -55,29 +63,29 @@ class Step:
         the factor is down to 1, which is what a scaler that is off has.
         """
         with memory_told(TOO_LARGE):
-            return self._update(step, batch, lr)
+            return self._update(step, batch, lr, measured)
 
-    def _update(self, step: int, batch: Batch, lr: float) -> StepResult:
+    def _update(self, step: int, batch: Batch, lr: float, measured: bool) -> StepResult:
         self.net.train()
         self.optimiser.zero_grad(set_to_none=True)
         logits, parts = self.forward(batch.image, batch.labels)
-        loss = self.loss.total(parts).mean()
-        outputs = [logits] if isinstance(logits, Tensor) else logits
-        prediction = outputs[0].detach()
-        low, high = (float(value) for value in torch.aminmax(prediction))
+        losses = self.loss.total(parts)
+        loss = losses.mean()
+        result = describe(logits, parts, losses)
         if not torch.isfinite(loss):
-            raise self._diverged("the loss", float(loss.detach()), step, batch, low, high)
+            raise diverged("the loss", step, batch, result)
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimiser)
         grad_norm = float(nn.utils.clip_grad_norm_(self.net.parameters(), self.clip))
+        result = replace(result, grad_norm=grad_norm)
         if not math.isfinite(grad_norm) and self.scaler.get_scale() <= 1:
-            raise self._diverged("the gradient norm", grad_norm, step, batch, low, high)
+            raise diverged("the gradient norm", step, batch, result)
         for group in self.optimiser.param_groups:
             group["lr"] = lr
+        change = WeightChange(self.net) if measured else None
         self.scaler.step(self.optimiser)
         self.scaler.update()
-        means = {name: float(value.detach().mean()) for name, value in parts.items()}
-        return StepResult(float(loss.detach()), means, grad_norm, low, high, prediction)
+        return result if change is None else replace(result, update_share=change.share())
 
     def forward(self, image: Tensor, labels: Tensor) -> tuple[Tensor | list[Tensor], dict[str, Tensor]]:
         """Return the network's outputs and the loss's parts, (B,) each."""
@@ -86,10 +94,24 @@ class Step:
             logits = self.net(image)
         return logits, self.loss.parts(logits, labels.to(self.device, non_blocking=True))
 
-    def _diverged(self, what: str, value: float, step: int, batch: Batch, low: float, high: float) -> Diverged:
-        cases = ", ".join(sorted({draw.case for draw in batch.draws}))
-        return Diverged(
-            f"step {step}: {what} is {value}, with logits from {low:.4g} to {high:.4g}, on cases {cases}; finite "
-            "numbers were expected. Lower train.lr, set train.amp=off, or look at the images and labels of these cases "
-            "(a changed config needs train.restart=true)."
-        )
+
+def describe(logits: Tensor | list[Tensor], parts: dict[str, Tensor], losses: Tensor) -> StepResult:
+    """Return what is known of a step once its loss is."""
+    prediction = (logits if isinstance(logits, Tensor) else logits[0]).detach()
+    low, high = (float(value) for value in torch.aminmax(prediction))
+    means = {name: float(value.detach().mean()) for name, value in parts.items()}
+    each = losses.detach()
+    return StepResult(float(each.mean()), means, math.nan, low, high, prediction, tuple(each.tolist()))
+
+
+def diverged(what: str, step: int, batch: Batch, result: StepResult) -> Diverged:
+    """Return the error of a step whose loss or gradients are not finite."""
+    value = result.loss if what == "the loss" else result.grad_norm
+    cases = ", ".join(sorted({draw.case for draw in batch.draws}))
+    logits = f"{result.logits_min:.4g} to {result.logits_max:.4g}"
+    sentence = (
+        f"step {step}: {what} is {value}, with logits from {logits}, on cases {cases}; finite numbers were expected. "
+        "Lower train.lr, set train.amp=off, or look at the images and labels of these cases (a changed config needs "
+        "train.restart=true)."
+    )
+    return Diverged(sentence, result)

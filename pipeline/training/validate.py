@@ -1,7 +1,9 @@
 """Scores of whole held-out volumes, through the code that users run."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
 
 import numpy as np
 import torch
@@ -10,10 +12,10 @@ from torch import nn
 from pipeline.config.infer import InferSection
 from pipeline.inference.predict import Predict, predictor
 from pipeline.inference.segment import segment
-from pipeline.metrics.score import score_case
 from pipeline.model import ModelFacts
 from pipeline.report.figures import overlay_slice
 from pipeline.store.reader import PreparedCase
+from pipeline.training.volume_scores import VolumeScores, partners_of, score_volume
 from pipeline.volume.volume import Volume
 
 
@@ -24,11 +26,17 @@ class Validation:
     dice: mean over cases by target of the head, a class or region, NaN where no case has it, nor any prediction.
     mean: over cases of the mean over their targets; NaN where no target is anywhere.
     picture: the first case's slice with most foreground, truth and prediction over it, (height, width, 3) uint8.
+    The others are as in `monitor.checkup.Checkup`; NaN where there is nothing to tell.
     """
 
     dice: dict[str, float]
     mean: float
     picture: np.ndarray
+    near_dice: dict[str, float] = field(default_factory=dict)
+    partner_dice: dict[str, float] = field(default_factory=dict)
+    truth_share: dict[str, float] = field(default_factory=dict)
+    predicted_share: dict[str, float] = field(default_factory=dict)
+    cases: dict[str, float] = field(default_factory=dict)
 
 
 def validate(
@@ -40,29 +48,43 @@ def validate(
     check: called before every group of windows; it may raise to end the validation.
     """
     predict = interruptible(predictor(net, facts.head, infer, device), check)
-    targets = dict(zip(facts.head.target_names, facts.head.targets, strict=True))
-    scores = np.full((len(cases), len(targets)), np.nan)
+    partners = partners_of(facts.head)
+    scores: dict[str, VolumeScores] = {}
     picture = None
-    for row, case in enumerate(cases):
+    for case in cases:
         image, truth = case.read((0, 0, 0), case.grid.shape_vox)
         prediction = segment(Volume(image, case.grid), predict, facts, infer).voxels
-        scored = score_case(truth, prediction, case.grid.spacing_mm, facts.labels, ["dice"], targets=targets)
-        scores[row] = [score.value for score in scored]
+        scores[case.name] = score_volume(truth, prediction, facts.head, facts.patch_vox, partners)
         if picture is None:
             z = int(np.argmax(np.count_nonzero((truth > 0) & (truth <= len(facts.labels.names)), axis=(0, 1))))
             picture = overlay_slice(image[..., z], truth[..., z], prediction[..., z], facts.intensity.window_hu)
     assert picture is not None, "no case to validate on"
+    return gathered(scores, ("background", *facts.labels.names), picture)
+
+
+def gathered(scores: Mapping[str, VolumeScores], classes: Sequence[str], picture: np.ndarray) -> Validation:
+    """Return the scores of all cases together. classes: their names, background included."""
+
+    def mean_by_target(what: Callable[[VolumeScores], dict[str, float]]) -> dict[str, float]:
+        found = [what(case) for case in scores.values()]
+        return {name: mean_of([case[name] for case in found]) for name in found[0]}
+
+    def share(voxels: np.ndarray) -> dict[str, float]:
+        return dict(zip(classes, (voxels / max(1, voxels.sum())).tolist(), strict=True))
+
+    confusion = np.sum([case.confusion for case in scores.values()], axis=0)
+    by_case = {name: mean_of([*case.dice.values()]) for name, case in scores.items()}
     return Validation(
-        dice={name: mean_of(scores[:, column]) for column, name in enumerate(targets)},
-        mean=mean_of(np.array([mean_of(row) for row in scores])),
-        picture=picture,
-    )
+        dice=mean_by_target(attrgetter("dice")), near_dice=mean_by_target(attrgetter("near_dice")),
+        partner_dice=mean_by_target(attrgetter("partner_dice")), truth_share=share(confusion.sum(axis=1)),
+        predicted_share=share(confusion.sum(axis=0)), cases=by_case, mean=mean_of([*by_case.values()]), picture=picture,
+    )  # fmt: skip
 
 
-def mean_of(values: np.ndarray) -> float:
+def mean_of(values: Sequence[float]) -> float:
     """Return the mean of the values that are numbers, NaN where there is none."""
-    numbers = values[~np.isnan(values)]
-    return float(numbers.mean()) if len(numbers) else float("nan")
+    numbers = [value for value in values if not math.isnan(value)]
+    return float(np.mean(numbers)) if numbers else math.nan
 
 
 def interruptible(predict: Predict, check: Callable[[], None]) -> Predict:

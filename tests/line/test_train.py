@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,12 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from pipeline.errors import Interrupted, UserError
+from pipeline.errors import ExitCode, Interrupted, UserError
 from pipeline.files import read_json, write_json
 from pipeline.inference import segment
 from pipeline.model import Model, read_facts
-from pipeline.stages import train
+from pipeline.monitor.journal import read_records
+from pipeline.stages import doctor_run, train
 from pipeline.training.recorder import Recorder
 
 from .conftest import TEST, TRAINING, Configure
@@ -66,6 +68,14 @@ def test_the_board_has_what_a_person_watches(trained: Path) -> None:
     assert events.Tags()["images"] == ["overlay/validation"]
 
 
+def test_a_run_leaves_a_journal_of_its_health_and_is_well(trained: Path) -> None:
+    vitals, checkups = read_records(trained / "train" / "fold0")
+    assert [record.step for record in vitals] == [*range(1, 13)]
+    assert [record.step for record in checkups] == [5, 10, 12]
+    assert sum(case.patches for case in checkups[0].training.values()) == 5 * len(vitals[0].cases)
+    assert doctor_run.run([trained]) == ExitCode.DONE
+
+
 def test_test_cases_and_their_files_are_never_read(
     configure: Configure, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,6 +120,9 @@ def test_an_interrupted_run_ends_with_the_same_bits(
     assert same[0] == same[1]
     best = [read_facts(work / "train/fold0/model").provenance for work in (config.work, trained)]
     assert best[0] == best[1]
+    health = [read_records(work / "train/fold0") for work in (config.work, trained)]
+    steps = [[replace(record, wait_s=0, step_s=0, memory_bytes=0) for record in each.vitals] for each in health]
+    assert steps[0] == steps[1] and health[0].checkups == health[1].checkups
 
 
 def test_a_run_whose_loader_process_is_killed_ends_with_the_same_bits(
@@ -187,7 +200,8 @@ def test_other_threads_are_told_to_change_the_last_bits(
 
 def test_a_finished_run_is_skipped_and_another_config_refused(configure: Configure, trained: Path) -> None:
     assert train.run(configure(work=trained)).skipped == ("fold0",)
-    assert train.run(configure("train.log_every_steps=1", "sample.workers=1", work=trained)).skipped == ("fold0",)
+    free = ("sample.workers=1", "train.log_every_steps=1", "train.on_sickness=stop")
+    assert train.run(configure(*free, work=trained)).skipped == ("fold0",)
     with pytest.raises(UserError, match=r"train\.lr: .* then, 0\.5 now"):
         train.run(configure("train.lr=0.5", work=trained))
 

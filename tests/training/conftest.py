@@ -12,6 +12,7 @@ from pipeline.config.net import NetSection
 from pipeline.head import Head
 from pipeline.labels import Labels
 from pipeline.model import ModelFacts
+from pipeline.monitor.facts import RunFacts
 from pipeline.sampling.batch import Batch
 from pipeline.sampling.draw import Draw
 from pipeline.training.recorder import Recorder
@@ -86,12 +87,24 @@ def batch() -> Batch:
 
 
 @pytest.fixture
-def make_recorder():
+def run_facts() -> RunFacts:
+    """What the rules are told of the run of `net`."""
+    return RunFacts(
+        network="FindsBone", head="softmax", channels=3, classes=LABELS.names, targets=LABELS.names, partners={},
+        entropy="ce", lr=0.01, warmup_steps=0, batch=2, batch_norm=False, not_hu={},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def make_recorder(run_facts: RunFacts):
     """Return a function of a folder and a head to the recorder of a run with a Dice and a cross-entropy term."""
 
     def make(
         folder: Path, head: Head, cases: tuple[str, ...] = ("case_0", "case_1"), every: int = 1, after_step: int = 0
     ) -> Recorder:
-        return Recorder(folder, head, ["dice", "ce"], cases, torch.device("cpu"), every=every, after_step=after_step)
+        device = torch.device("cpu")
+        return Recorder(
+            folder, head, ["dice", "ce"], cases, device, facts=run_facts, every=every, after_step=after_step
+        )
 
     return make

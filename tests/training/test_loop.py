@@ -1,6 +1,8 @@
 """Which weights become the model, and what is saved beside them."""
 
+import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,9 @@ import torch
 
 from pipeline.config.loss import LossSection
 from pipeline.config.train import TrainSection
+from pipeline.errors import UserError
 from pipeline.losses.build import build
+from pipeline.monitor.journal import read_records
 from pipeline.sampling.batch import Batch
 from pipeline.training.checkpoint import load_state, state_folders
 from pipeline.training.loop import Loop
@@ -25,10 +29,9 @@ NAN = float("nan")
 def run_with(net, facts, batch, make_recorder, tmp_path: Path) -> Callable:
     """Return a function that makes a run of 6 steps whose validations, after 2, 4 and 6, score what it is given."""
 
-    def make(scores: list[float], kept: list) -> Loop:
-        train = TrainSection(steps=6, validate_every_steps=2, warmup_steps=0)
-        loss = build(LossSection(), facts.head)
-        step = Step(net, loss, make_optimiser(net, train), device=CPU, amp=None, clip=1.0)
+    def make(scores: list[float], kept: list, on_sickness: str = "warn", after_step: int = 0) -> Loop:
+        train = TrainSection(steps=6, validate_every_steps=2, warmup_steps=0, on_sickness=on_sickness)
+        step = Step(net, build(LossSection(), facts.head), make_optimiser(net, train), device=CPU, amp=None, clip=1.0)
         left = iter(scores)
 
         def validate(check: Callable[[], None]) -> Validation:
@@ -36,7 +39,7 @@ def run_with(net, facts, batch, make_recorder, tmp_path: Path) -> Callable:
             return Validation({"bone": mean, "gland": NAN}, mean, np.zeros((4, 4, 3), np.uint8))
 
         return Loop(
-            step, train, 0, tmp_path / "state", make_recorder(tmp_path, facts.head),
+            step, train, 0, tmp_path / "state", make_recorder(tmp_path, facts.head, after_step=after_step),
             batches=lambda first, last: iter([batch] * (last - first)),
             validate=validate, keep=lambda number, dice: kept.append((number, dice)),
         )  # fmt: skip
@@ -97,3 +100,79 @@ def test_the_end_of_a_run_closes_its_batches(run_with: Callable, batch) -> None:
     run.batches = stream
     run.run()
     assert closed == [(1, 7)]
+
+
+def ill(batch: Batch) -> Batch:
+    """Return a batch with a label that belongs to no class."""
+    labels = batch.labels.clone()
+    labels[0, 0, 0, 0] = 9
+    return replace(batch, labels=labels)
+
+
+def end_of(run: Loop) -> str:
+    """Return the sentence that ends a run."""
+    with pytest.raises(UserError) as caught:
+        run.run()
+    return str(caught.value)
+
+
+def test_a_sick_run_is_stopped_where_asked_and_its_state_goes_on_under_warn(
+    run_with: Callable, batch: Batch, tmp_path: Path
+) -> None:
+    def sick_from_1(on_sickness: str, after_step: int = 0) -> Loop:
+        run = run_with([0.5] * 3, [], on_sickness=on_sickness, after_step=after_step)
+        half = replace(batch, labels=batch.labels / 2)  # as a loader makes them that rescales pictures
+        run.batches = lambda first, last: iter([half] * (last - first))
+        return run
+
+    said = end_of(sick_from_1("stop"))
+    assert said.startswith("train.on_sickness=stop: after step 1 the run looks ill. ")
+    assert "train.on_sickness=warn goes on" in said
+    state = load_state(tmp_path / "state")
+    assert state is not None and state.step == 1
+    again = sick_from_1("stop", after_step=1)
+    again.resume(state, has_model=False)
+    assert "after step 1 the run looks ill" in end_of(again)
+    warned = sick_from_1("warn", after_step=1)
+    warned.resume(state, has_model=False)
+    assert warned.run().step == 6
+    assert len(warned.recorder.watchdog.findings) == 1
+
+
+def test_a_run_that_diverged_is_written_down_and_named(run_with: Callable, tmp_path: Path) -> None:
+    run = run_with([0.5], [])
+    run.step.net.register_forward_hook(
+        lambda module, inputs, output: output * float("nan") if module.training and run.progress.step == 2 else output
+    )
+    said = end_of(run)
+    last = read_records(tmp_path).vitals[-1]
+    assert (last.step, math.isnan(last.loss), last.cases) == (3, True, ("case_0", "case_1"))
+    (finding,) = run.recorder.watchdog.standing
+    assert said.startswith("step 3: the loss is nan") and said.endswith(f"This looks like {finding}")
+
+
+def test_labels_that_the_loss_cannot_take_are_named(run_with: Callable, batch: Batch, tmp_path: Path) -> None:
+    run = run_with([], [])
+    run.batches = lambda first, last: iter([ill(batch)])
+    said = end_of(run)
+    (last,) = read_records(tmp_path).vitals
+    assert last.strange_labels == (9.0,) and math.isnan(last.loss)
+    (finding,) = run.recorder.watchdog.standing
+    assert said.startswith("step 1: ") and said.endswith(f"This looks like {finding}")
+
+
+def test_an_error_that_is_not_of_numbers_or_labels_stays_what_it_is(run_with: Callable, tmp_path: Path) -> None:
+    run = run_with([], [])
+    run.step.net.register_forward_pre_hook(lambda module, inputs: {}["nothing"])
+    with pytest.raises(KeyError, match="nothing"):
+        run.run()
+    assert read_records(tmp_path).vitals == []
+
+
+def test_a_run_that_holds_nothing_out_writes_down_what_training_gave(run_with: Callable, tmp_path: Path) -> None:
+    run = run_with([], [])
+    run.validate = None
+    run.run()
+    checkups = read_records(tmp_path).checkups
+    assert [(checkup.step, checkup.dice) for checkup in checkups] == [(2, {}), (4, {}), (6, {})]
+    assert {name: case.patches for name, case in checkups[-1].training.items()} == {"case_0": 2, "case_1": 2}

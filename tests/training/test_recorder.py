@@ -10,6 +10,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from pipeline.head import Head
 from pipeline.labels import Labels, Region
+from pipeline.monitor.checkup import TrainingCase
+from pipeline.monitor.journal import read_records
 from pipeline.monitor.table import read_rows
 from pipeline.training.step import StepResult
 from pipeline.training.validate import Validation
@@ -19,7 +21,7 @@ from pipeline.training.validate import Validation
 def result() -> StepResult:
     logits = torch.zeros(2, 3, 8, 8, 8)
     logits[:, 1, :2] = 1.0  # bone in a quarter of the voxels
-    return StepResult(0.75, {"dice": 1.0, "ce": 0.5}, 2.0, 0.0, 1.0, logits)
+    return StepResult(0.75, {"dice": 1.0, "ce": 0.5}, 2.0, 0.0, 1.0, logits, (0.5, 1.0))
 
 
 def test_speeds_are_means_since_the_last_shown_step_and_positives_are_counted(
@@ -76,16 +78,17 @@ def test_shares_by_class_and_case_are_told_with_the_step_they_were_counted_from(
 ) -> None:
     recorder = make_recorder(tmp_path, facts.head, cases=("a", "b", "c"), after_step=20)
     with caplog.at_level("INFO"):
-        recorder.step(21, 30, step_of(batch, "b", "b", "a", "b"), result, lr=0.01, wait_s=0.1, step_s=0.5)
+        for step, cases in ((21, "bb"), (22, "ab")):
+            recorder.step(step, 30, step_of(batch, *cases), result, lr=0.01, wait_s=0.1, step_s=0.5)
         recorder.close()
     assert "positive patches by class since step 21: bone 100.0%, gland 0.0%" in caplog.messages
     assert "patches by case since step 21: b 75.0%, a 25.0%, c 0.0%" in caplog.messages
     events = EventAccumulator(str(tmp_path)).Reload()
     (shown,) = events.Tensors("sample/cases/text_summary")
-    assert shown.step == 21
+    assert shown.step == 22
     assert b"of 3 cases since step 21" in shown.tensor_proto.string_val[0]
     assert b"| b | 75.0% |\n| a | 25.0% |\n| c | 0.0% |" in shown.tensor_proto.string_val[0]
-    assert events.Scalars("sample/largest_case_share")[0].value == 0.75
+    assert events.Scalars("sample/largest_case_share")[-1].value == 0.75
     (spread,) = events.Histograms("sample/patches_by_case")
     assert (spread.histogram_value.num, spread.histogram_value.sum, spread.histogram_value.max) == (3, 4, 3)
 
@@ -114,7 +117,96 @@ def test_a_resumed_run_tells_what_was_drawn_before_and_counts_on(
     first.step(1, 3, step_of(batch, "a", "a"), result, lr=0.01, wait_s=0.1, step_s=0.5)
     again = make_recorder(tmp_path, facts.head, cases=("a", "b"), after_step=1)
     with caplog.at_level("INFO"):
-        again.resume(first.tally.to_json())
+        again.resume(first.state())
     assert "patches by case since step 1: a 100.0%, b 0.0%" in caplog.messages
     again.step(2, 3, step_of(batch, "b", "b"), result, lr=0.01, wait_s=0.1, step_s=0.5)
     assert again.tally.case_shares() == {"a": 0.5, "b": 0.5}
+
+
+def outside(batch):
+    """Return a batch with a label that belongs to no class."""
+    labels = batch.labels.clone()
+    labels[0, 0, 0, 0] = 9
+    return replace(batch, labels=labels)
+
+
+def test_steps_are_written_down_with_what_rules_look_at(facts, batch, result, make_recorder, tmp_path) -> None:
+    recorder = make_recorder(tmp_path, facts.head, every=40)
+    for step in range(1, 131):
+        recorder.step(step, 130, batch, result, lr=0.01, wait_s=0.1, step_s=float(step))
+    recorder.close()
+    vitals = read_records(tmp_path).vitals
+    assert [record.step for record in vitals] == [*range(1, 101), 120]
+    assert [record.step for record in vitals if record.image_std is not None] == [*range(1, 51), 80, 120]
+    assert [record.step for record in vitals if record.predicted] == [1, 10, 20, 30, 40, 50, 80, 120]
+    last = vitals[-1]
+    assert (last.losses, last.cases, last.wait_s) == ((0.5, 1.0), ("case_0", "case_1"), pytest.approx(0.1))
+    assert last.step_s == pytest.approx(sum(range(101, 121)) / 20)
+    # bone, 27 voxels a patch, is predicted in the first two of eight layers, of which the truth has none
+    assert last.dice == {"bone": 0.0}
+    assert last.image_std == pytest.approx(float(batch.image.std()))
+    assert last.strange_labels == ()
+
+
+def test_a_validation_is_written_down_with_what_training_gave_since_the_last(
+    facts, batch, result, make_recorder, tmp_path
+) -> None:
+    recorder = make_recorder(tmp_path, facts.head)
+    recorder.step(1, 4, step_of(batch, "case_0", "case_0"), result, lr=0.01, wait_s=0.1, step_s=0.5)
+    nowhere = {"bone": 0.5, "gland": float("nan")}
+    share = {"background": 1.0, "bone": 0.0, "gland": 0.0}
+    seen = Validation(
+        nowhere, 0.5, np.zeros((4, 4, 3), np.uint8), near_dice=nowhere, partner_dice={}, truth_share=share,
+        predicted_share=share, cases={"case_9": 0.5, "case_8": float("nan")},
+    )  # fmt: skip
+    recorder.validation(1, seen)
+    recorder.step(2, 4, batch, result, lr=0.01, wait_s=0.1, step_s=0.5)
+    recorder.validation(2, None)
+    recorder.close()
+    first, second = read_records(tmp_path).checkups
+    assert (first.step, first.dice, first.near_dice, first.cases) == (1, {"bone": 0.5}, {"bone": 0.5}, {"case_9": 0.5})
+    assert first.training == {"case_0": TrainingCase(2, 0.75, 0.0)} and first.training_dice == {"bone": 0.0}
+    assert (second.dice, second.truth_share, second.cases) == ({}, {}, {})
+    assert second.training == {"case_0": TrainingCase(1, 0.5, 0.0), "case_1": TrainingCase(1, 1.0, 0.0)}
+
+
+def test_what_is_wrong_is_told_once_in_the_log_and_on_the_board(
+    facts, batch, result, make_recorder, tmp_path, caplog
+) -> None:
+    recorder = make_recorder(tmp_path, facts.head, every=10)
+    with caplog.at_level("WARNING"):
+        for step in range(1, 41):
+            recorder.step(step, 40, outside(batch), result, lr=0.01, wait_s=0.1, step_s=0.5)
+    (finding,) = recorder.watchdog.findings
+    step = recorder.watchdog.noticed[0].step
+    assert [message for message in caplog.messages if finding.name in message] == [f"step {step}: {finding}"]
+    recorder.close()
+    events = EventAccumulator(str(tmp_path)).Reload()
+    (told,) = events.Tensors("health/text_summary")
+    assert told.step == step and finding.name.encode() in told.tensor_proto.string_val[0]
+    assert [event.value for event in events.Scalars("health/findings")][-1] == 1
+
+
+def test_a_resumed_run_remembers_what_was_wrong_and_says_so(
+    facts, batch, result, make_recorder, tmp_path, caplog
+) -> None:
+    first = make_recorder(tmp_path, facts.head)
+    for step in range(1, 31):
+        first.step(step, 40, outside(batch), result, lr=0.01, wait_s=0.1, step_s=0.5)
+    with caplog.at_level("WARNING"):
+        again = make_recorder(tmp_path, facts.head, after_step=20)
+    assert again.watchdog.findings == first.watchdog.findings
+    assert f"step 20: {again.watchdog.standing[0]}" in caplog.messages
+    assert [record.step for record in read_records(tmp_path).vitals] == [*range(1, 21)]
+
+
+def test_what_training_gave_is_counted_on_after_a_resume(facts, batch, result, make_recorder, tmp_path) -> None:
+    whole, first = (make_recorder(tmp_path / name, facts.head) for name in ("whole", "parts"))
+    for recorder in (whole, first):
+        recorder.step(1, 2, batch, result, lr=0.01, wait_s=0.1, step_s=0.5)
+    again = make_recorder(tmp_path / "parts", facts.head, after_step=1)
+    again.resume(first.state())
+    for recorder in (whole, again):
+        recorder.step(2, 2, batch, result, lr=0.01, wait_s=0.1, step_s=0.5)
+    assert again.ledger.cases() == whole.ledger.cases() and again.ledger.dice() == whole.ledger.dice()
+    assert again.ledger.cases()["case_0"].patches == 2

@@ -1,7 +1,7 @@
 """One update, its refusals, and the trial that times it."""
 
 import copy
-from math import inf, isfinite
+from math import inf, isfinite, isnan
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from pipeline.config.train import TrainSection
 from pipeline.errors import UserError
 from pipeline.losses.build import build
 from pipeline.training.optimise import make_optimiser
-from pipeline.training.step import Step
+from pipeline.training.step import Diverged, Step
 from pipeline.training.trial import Trial
 
 CPU = torch.device("cpu")
@@ -30,6 +30,31 @@ def test_a_step_moves_the_weights_by_the_rate_and_tells_what_it_saw(step, batch)
     assert result.loss == pytest.approx(0.5 * result.parts["dice"] + 0.5 * result.parts["ce"])
     assert (result.logits_min, result.logits_max) == pytest.approx((-99.0, 40.0))
     assert result.prediction.shape == (2, 3, 8, 8, 8) and not result.prediction.requires_grad
+
+
+def test_losses_of_the_samples_are_told_and_the_change_where_it_is_asked_for(step, batch) -> None:
+    before = step.net.sharpness.item()
+    result = step(1, batch, lr=0.5, measured=True)
+    assert len(result.losses) == 2 and sum(result.losses) / 2 == pytest.approx(result.loss)
+    assert result.update_share == pytest.approx(abs(step.net.sharpness.item() - before) / before)
+    assert step(2, batch, lr=0.5).update_share is None
+
+
+def test_measuring_changes_no_bit_of_training(step, batch) -> None:
+    other = copy.deepcopy(step)
+    other.optimiser = make_optimiser(other.net, TrainSection(weight_decay=0.0))
+    for number in (1, 2, 3):
+        step(number, batch, lr=0.5)
+        other(number, batch, lr=0.5, measured=True)
+    assert torch.equal(step.net.sharpness, other.net.sharpness)
+
+
+def test_a_step_that_diverged_says_what_is_known_of_it(step, batch) -> None:
+    step.net.register_forward_hook(lambda module, inputs, output: output * float("nan"))
+    with pytest.raises(Diverged, match="step 3: the loss is nan") as caught:
+        step(3, batch, lr=0.5)
+    result = caught.value.result
+    assert isnan(result.loss) and len(result.losses) == 2 and isnan(result.logits_max) and isnan(result.grad_norm)
 
 
 def test_gradients_that_are_not_finite_stop_the_run_and_leave_the_weights(step, batch) -> None:

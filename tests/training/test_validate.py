@@ -34,6 +34,23 @@ def test_dice_is_averaged_over_the_classes_of_a_case_then_over_cases(net, facts,
     assert result.picture.shape == (12, 14, 3) and result.picture.dtype == np.uint8
 
 
+def test_signs_of_health_are_gathered_over_cases(net, facts, make_case) -> None:
+    both = block((14, 12, 10), 1, 3)
+    both[8:11, 2:5, 3:6] = 2
+    cases = [make_case("both", both), make_case("bone", block((9, 9, 9), 1, 4))]
+    result = validate(net, cases, facts, InferSection(), CPU, lambda: None)
+    assert result.near_dice == {"bone": 1.0, "gland": 0.0}
+    assert result.partner_dice == {}
+    assert result.cases == {"both": 0.5, "bone": 1.0}
+    voxels = 14 * 12 * 10 + 9**3
+    assert result.truth_share == pytest.approx(
+        {"background": 1 - (27 + 27 + 64) / voxels, "bone": (27 + 64) / voxels, "gland": 27 / voxels}
+    )
+    assert result.predicted_share == pytest.approx(
+        {"background": 1 - (27 + 64) / voxels, "bone": (27 + 64) / voxels, "gland": 0.0}
+    )
+
+
 class Foreground(nn.Module):
     """The channels of another network without the first one."""
 

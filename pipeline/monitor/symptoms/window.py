@@ -1,0 +1,49 @@
+"""What the rules look at: the last records, and the entropy of a network that knows nothing."""
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+
+from pipeline.monitor.facts import RunFacts
+from pipeline.monitor.vitals import Vitals
+
+STEPS = 50  # what a short run shows before it has cost anything; every one of a run's first steps is recorded
+
+
+def last(history: Sequence[Vitals], most: int = STEPS) -> Sequence[Vitals]:
+    """Return the last records, at most `most`."""
+    return history[-most:]
+
+
+def entropies(records: Iterable[Vitals], facts: RunFacts) -> list[float]:
+    """Return the cross-entropy of each record; empty where the loss has none or a record lacks it."""
+    found = [record.parts.get(facts.entropy, math.nan) if facts.entropy else math.nan for record in records]
+    return [] if any(math.isnan(value) for value in found) else found
+
+
+def ignorance(facts: RunFacts) -> float:
+    """Return the cross-entropy of outputs that are 0 everywhere: ln C under softmax, else ln 2."""
+    return math.log(max(2, facts.channels) if facts.head == "softmax" else 2)
+
+
+def median(values: Iterable[float | None]) -> float:
+    """Return the median of the values that were measured and are numbers, NaN where there is none."""
+    numbers = [value for value in values if value is not None and not math.isnan(value)]
+    return statistics.median(numbers) if numbers else math.nan
+
+
+def mean(values: Iterable[float]) -> float:
+    """Return the mean of the values that are numbers, NaN where there is none."""
+    numbers = [value for value in values if not math.isnan(value)]
+    return statistics.fmean(numbers) if numbers else math.nan
+
+
+def update_share(records: Iterable[Vitals]) -> float:
+    """Return the largest measured share by which a step changed the weights, NaN where none was measured."""
+    shares = [record.update_share for record in records if record.update_share is not None]
+    return max(shares, default=math.nan)
+
+
+def steps_of(records: Sequence[Vitals]) -> str:
+    """Return which steps records are of, in words."""
+    return f"steps {records[0].step} to {records[-1].step}"

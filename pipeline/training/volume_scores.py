@@ -1,0 +1,88 @@
+"""What one held-out volume says of a run: Dice as a whole, near the targets, and with the other side's target."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import nan
+
+import numpy as np
+from scipy.ndimage import find_objects
+
+from pipeline.config.check import names_side, other_side
+from pipeline.head import Head
+from pipeline.metrics.overlap import confusion_matrix, confusion_of_union, dice
+from pipeline.volume.grid import Int3
+
+Box = tuple[slice, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class VolumeScores:
+    """Dice by target of the head, NaN where there is none to tell, and the voxels by class.
+
+    near_dice: within a patch around the middle of the target's truth; NaN where the truth has none.
+    partner_dice: of the target's prediction with the truth of its partner; NaN where the truth lacks one of them.
+    confusion: see `metrics.overlap.confusion_matrix`.
+    """
+
+    dice: dict[str, float]
+    near_dice: dict[str, float]
+    partner_dice: dict[str, float]
+    confusion: np.ndarray
+
+
+def score_volume(
+    truth: np.ndarray, prediction: np.ndarray, head: Head, patch_vox: Int3, partners: Mapping[str, str]
+) -> VolumeScores:
+    """Compare a prediction with the truth: class indices, uint8 (x, y, z), 255 where the truth ignores.
+
+    patch_vox: size of the box that is near. partners: see `partners_of`.
+    """
+    classes = len(head.labels.names)
+    targets = dict(zip(head.target_names, head.targets, strict=True))
+    confusion = confusion_matrix(truth, prediction, classes)
+    objects = find_objects(truth, max_label=classes)
+    near = dict.fromkeys(targets, nan)
+    for name, target in targets.items():
+        boxes = [found for label in target if (found := objects[label - 1]) is not None]
+        if boxes:
+            box = box_around(boxes, patch_vox)
+            inside = confusion_matrix(truth[box], prediction[box], classes)
+            near[name] = dice(confusion_of_union(inside, target)).item()
+    return VolumeScores(
+        dice={name: dice(confusion_of_union(confusion, target)).item() for name, target in targets.items()},
+        near_dice=near,
+        partner_dice={
+            name: dice_of_others(confusion, targets[partner], targets[name]) for name, partner in partners.items()
+        },
+        confusion=confusion,
+    )
+
+
+def box_around(boxes: Sequence[Box], shape_vox: Int3) -> Box:
+    """Return the box of a shape around the middle of what some boxes hold together; it ends where the volume begins."""
+    found = []
+    for axis, size in zip(zip(*boxes, strict=True), shape_vox, strict=True):
+        middle = (min(side.start for side in axis) + max(side.stop for side in axis)) // 2
+        found.append(slice(max(0, middle - size // 2), middle - size // 2 + size))
+    return tuple(found)
+
+
+def dice_of_others(confusion: np.ndarray, truth: Sequence[int], prediction: Sequence[int]) -> float:
+    """Return Dice of some classes' truth with the prediction of others; NaN where the truth lacks either of them."""
+    in_truth, own = confusion[list(truth)], confusion[list(prediction)]
+    if not in_truth.sum() or not own.sum():
+        return nan
+    predicted = confusion[:, list(prediction)].sum()
+    return float(2 * in_truth[:, list(prediction)].sum() / (in_truth.sum() + predicted))
+
+
+def partners_of(head: Head) -> dict[str, str]:
+    """Return the target on the other side of the body of every target that has one: by `labels.swap`, else by name."""
+    name_of = {frozenset(target): name for name, target in zip(head.target_names, head.targets, strict=True)}
+    found: dict[str, str] = {}
+    for union, name in name_of.items():
+        swapped = frozenset(head.labels.swapped(label) for label in union)
+        partner = other_side(name) if swapped == union and names_side(name) else name_of.get(swapped)
+        if partner is not None and partner in name_of.values() and partner != name:
+            found[name] = partner
+    return found

@@ -1,0 +1,9 @@
+# Score every fold's model on the cases that it has not seen.
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from pipeline.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main("folds"))
