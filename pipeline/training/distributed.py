@@ -1,0 +1,121 @@
+"""Several processes that train one network: what they tell each other.
+
+Rank 0 alone writes. Every method is called by all ranks in the same order, and does next to nothing where there is one.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from pipeline.errors import UserError
+from pipeline.ranks import Rank
+
+MEETING = timedelta(seconds=60)  # for all ranks to come; a node that is still being started must not hold the others
+SILENCE = timedelta(minutes=30)  # one rank may validate a large volume while the others wait
+ADDRESS = ("MASTER_ADDR", "MASTER_PORT")
+ALONE = Rank()
+CPU = torch.device("cpu")
+
+
+class Ranks:
+    """This process among those that train together; `Ranks()` is one that is alone."""
+
+    def __init__(self, rank: Rank = ALONE, device: torch.device = CPU) -> None:
+        self.number, self.count, self.device = rank.number, rank.count, device
+
+    @property
+    def is_first(self) -> bool:
+        return self.number == 0
+
+    def any(self, flag: bool) -> bool:
+        """Return whether the flag is set on at least one rank."""
+        return flag if self.count == 1 else bool(self.largest(torch.tensor([float(flag)])).item())
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Return the mean over ranks of float values, on the CPU."""
+        return self._reduced(values, distributed.ReduceOp.SUM) / self.count
+
+    def largest(self, values: Tensor) -> Tensor:
+        """Return the largest over ranks of float values, on the CPU."""
+        return self._reduced(values, distributed.ReduceOp.MAX)
+
+    def _reduced(self, values: Tensor, operation: Any) -> Tensor:
+        if self.count == 1:
+            return values.cpu()
+        sent = values.to(self.device, torch.float64 if self.device.type == "cpu" else torch.float32, copy=True)
+        distributed.all_reduce(sent, operation)
+        return sent.cpu()
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return a JSON value of every rank, in their order."""
+        if self.count == 1:
+            return [value]
+        mine = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8).to(self.device)
+        length = int(self.largest(torch.tensor([float(len(mine))])).item())
+        sent = torch.full((length,), ord(" "), dtype=torch.uint8, device=self.device)  # JSON may end in spaces
+        sent[: len(mine)] = mine
+        received = [torch.empty_like(sent) for _ in range(self.count)]
+        distributed.all_gather(received, sent)
+        return [json.loads(bytes(each.cpu().tolist())) for each in received]
+
+    def of_first(self, value: Any) -> Any:
+        """Return the JSON value of rank 0."""
+        return self.gather(value)[0]
+
+    def wrap(self, net: nn.Module) -> nn.Module:
+        """Return the network in the form whose backward pass leaves every rank with the mean of all gradients."""
+        if self.count == 1:
+            return net
+        devices = [self.device] if self.device.type == "cuda" else None
+        return DistributedDataParallel(net, device_ids=devices)
+
+
+@contextmanager
+def joined(rank: Rank, device: torch.device) -> Iterator[Ranks]:
+    """Meet the other ranks, and part from them at the end; a process that is alone meets nobody.
+
+    Ranks speak by NCCL where the device is a GPU, else by Gloo. Raises UserError where the place to meet is not given,
+    or the others do not come within a minute.
+    """
+    if rank.count == 1:
+        yield Ranks(rank, device)
+        return
+    lacking = [name for name in ADDRESS if not os.environ.get(name)]
+    if lacking:
+        raise UserError(
+            f"{' and '.join(lacking)}: not set, but this is process {rank.number} of {rank.count}; torchrun sets them, "
+            "and for srun scripts/slurm/train.sbatch does."
+        )
+    place = ":".join(os.environ[name] for name in ADDRESS)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    try:
+        store = distributed.TCPStore(
+            os.environ[ADDRESS[0]], int(os.environ[ADDRESS[1]]), rank.count, rank.number == 0 and not agent_has_store(),
+            timeout=MEETING,
+        )  # fmt: skip
+        prefix = distributed.PrefixStore(f"hounsfield/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        distributed.init_process_group(
+            backend, store=prefix, rank=rank.number, world_size=rank.count, timeout=SILENCE,
+            device_id=device if backend == "nccl" else None,
+        )  # fmt: skip
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"process {rank.number} of {rank.count} did not meet the others at {place} within {MEETING.seconds} s "
+            f"({str(error).splitlines()[0]}); start all of them, and let the machines reach each other."
+        ) from error
+    try:
+        yield Ranks(rank, device)
+    finally:
+        distributed.destroy_process_group()
+
+
+def agent_has_store() -> bool:
+    """True where torchrun's agent already listens at the place to meet."""
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"

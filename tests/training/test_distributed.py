@@ -1,0 +1,92 @@
+"""Real processes that speak by Gloo."""
+
+import os
+import socket
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.errors import UserError
+from pipeline.ranks import Rank
+from pipeline.training.distributed import Ranks, joined
+
+ROOT = Path(__file__).parents[2]
+CPU = torch.device("cpu")
+START = "import torch\nfrom pipeline.ranks import this_rank\nfrom pipeline.training.distributed import joined\n"
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def run_together(body, count=2):
+    """Run lines of code in processes that have met as `ranks`; return what each printed."""
+    code = f"{START}with joined(this_rank(), torch.device('cpu')) as ranks:\n" + "".join(
+        f"    {line}\n" for line in body.splitlines()
+    )
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(count)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env=os.environ | place | {"RANK": str(number), "LOCAL_RANK": str(number), "OMP_NUM_THREADS": "1"},
+        )
+        for number in range(count)
+    ]  # fmt: skip
+    said = [process.communicate(timeout=100) for process in processes]
+    assert [process.returncode for process in processes] == [0] * count, said
+    return [out for out, _ in said]
+
+
+def test_ranks_tell_each_other_what_they_have():
+    body = """\
+n = ranks.number
+print(ranks.is_first, ranks.any(n == 1), ranks.any(False))
+print(ranks.mean(torch.tensor([float(n), 5.0])).tolist(), ranks.largest(torch.tensor([float(-n)])).tolist())
+print(ranks.gather({"rank": n, "text": "é" * 5 * n}), ranks.of_first([n, None, "x"]))"""
+    first, second = run_together(body)
+    rest = "[0.5, 5.0] [0.0]\n[{'rank': 0, 'text': ''}, {'rank': 1, 'text': 'ééééé'}] [0, None, 'x']\n"
+    assert first == "True True False\n" + rest
+    assert second == "False True False\n" + rest
+
+
+def test_gradients_of_a_wrapped_network_are_the_mean_over_ranks():
+    body = """\
+net = torch.nn.Linear(1, 1, bias=False)
+wrapped = ranks.wrap(net)
+wrapped(torch.tensor([[ranks.number + 1.0]])).sum().backward()
+print(net.weight.grad.item())"""
+    assert run_together(body) == ["1.5\n", "1.5\n"]
+
+
+def test_a_process_that_is_alone_meets_nobody():
+    net = torch.nn.Linear(1, 1)
+    with joined(Rank(), CPU) as ranks:
+        assert ranks.is_first
+        assert ranks.wrap(net) is net
+        assert [ranks.any(False), ranks.any(True)] == [False, True]
+        assert ranks.gather([1]) == [[1]]
+        assert ranks.of_first({"a": 1}) == {"a": 1}
+        assert torch.equal(ranks.mean(torch.tensor([3.0])), torch.tensor([3.0]))
+    assert not torch.distributed.is_initialized()
+    assert Ranks().count == 1
+
+
+def test_a_place_to_meet_that_is_not_given_is_told(monkeypatch):
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    monkeypatch.setenv("MASTER_PORT", "1")
+    with pytest.raises(UserError, match=r"^MASTER_ADDR: not set, but this is process 1 of 2; torchrun"):
+        joined(Rank(1, 2, 1), CPU).__enter__()
+
+
+def test_others_that_do_not_come_are_told(monkeypatch):
+    monkeypatch.setattr("pipeline.training.distributed.MEETING", timedelta(seconds=1))
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", str(free_port()))
+    with pytest.raises(UserError, match=r"^process 0 of 2 did not meet the others at 127.0.0.1:\d+ within 1 s"):
+        joined(Rank(0, 2, 0), CPU).__enter__()
