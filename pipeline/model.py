@@ -127,16 +127,8 @@ class Model:
         description = read_description(folder)
         facts = facts_of(description, folder)
         check_allowed(facts.net.name, allow, folder)
-        path = folder / WEIGHTS_FILE
-        if not path.is_file():
-            raise UserError(f"{path}: not found; restore the file or train the model again.")
-        if files.hash_file(path) != description.get("weights_sha256"):
-            raise UserError(
-                f"{path}: not the weights that {FACTS_FILE} was written with (the SHA-256 differs): the file is torn, "
-                "altered or another model's; copy the whole folder again."
-            )
-        net = registry.build(facts.net, facts.channels_in, facts.head.channels)
-        weights = load_file(path)
+        weights = read_weights(description, folder)
+        net = registry.build(facts.net, facts.channels_in, facts.head.channels, facts.patch_vox)
         check_weights(weights, net.state_dict(), folder)
         net.load_state_dict(weights)
         return cls(facts, net.to(device).eval())
@@ -181,6 +173,22 @@ def facts_of(description: Mapping[str, Any], folder: Path) -> ModelFacts:
             f"{folder / FACTS_FILE}: the facts are incomplete or altered ({type(error).__name__}: {error}); restore "
             "the file."
         ) from error
+
+
+def read_weights(description: Mapping[str, Any], folder: Path) -> dict[str, Tensor]:
+    """Return the weights of the folder that a description was read from: the state dict, on the CPU.
+
+    Raises UserError where the file is missing, or is not the one that the description was written with.
+    """
+    path = folder / WEIGHTS_FILE
+    if not path.is_file():
+        raise UserError(f"{path}: not found; restore the file or train the model again.")
+    if files.hash_file(path) != description.get("weights_sha256"):
+        raise UserError(
+            f"{path}: not the weights that {FACTS_FILE} was written with (the SHA-256 differs): the file is torn, "
+            "altered or another model's; copy the whole folder again."
+        )
+    return load_file(path)
 
 
 def check_allowed(name: str, allow: str | None, folder: Path) -> None:

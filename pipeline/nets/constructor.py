@@ -1,6 +1,7 @@
 """Making a network from a class that names its arguments as it likes, and options that a user wrote."""
 
 import inspect
+import sys
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
@@ -41,6 +42,11 @@ def construct(
         return network(**fixed, **options)
     except UserError:
         raise
+    except ImportError as error:
+        raise UserError(
+            f"net.name: {name} needs a library that is missing: {in_short(error)}; install it with "
+            f"{sys.executable} -m pip install NAME, or choose another network."
+        ) from error
     except Exception as error:  # the class may be anybody's, and so may what it raises
         raise UserError(f"net.options: {name} cannot be made with {dict(options)}: {in_short(error)}.") from error
 

@@ -41,24 +41,53 @@ def product_of(strides: Sequence[int | Sequence[int]]) -> Int3:
 MULTIPLES: dict[str, Callable[[Any], Int3]] = {
     "UNet": lambda network: product_of(network.strides[: len(network.channels) - 1]),
     "AttentionUnet": lambda network: product_of(network.strides[: len(network.channels) - 1]),
+    "AutoEncoder": lambda network: product_of(network.strides),
     "DynUNet": lambda network: product_of(network.strides),
     "SegResNet": lambda network: product_of([2] * (len(network.blocks_down) - 1)),
+    "SegResNetVAE": lambda network: product_of([2] * (len(network.blocks_down) - 1)),
     "SegResNetDS": lambda network: product_of([network.shape_factor()]),
+    "SegResNetDS2": lambda network: product_of([network.shape_factor()]),
     "MedNeXt": lambda network: product_of([2] * len(network.enc_stages)),
-    "SwinUNETR": lambda network: (32, 32, 32),
+    "LocalNet": lambda network: product_of([2] * network.depth),
+    "RegUNet": lambda network: product_of([2] * network.depth),
+    "VQVAE": lambda network: product_of([stage[0] for stage in network.encoder.downsample_parameters]),
+    "SwinUNETR": lambda network: product_of([network.patch_size] * 5),
     "FlexibleUNet": lambda network: (32, 32, 32),
-    "UNETR": lambda network: (16, 16, 16),
     "VNet": lambda network: (16, 16, 16),
+    "AHNet": lambda network: (max(32, 8 * 2**network.psp_block_num),) * 2 + (32,),
 }
-SMALLEST = {"BasicUNet": (32, 32, 32), "BasicUNetPlusPlus": (32, 32, 32)}  # four poolings, odd sizes are padded
+SMALLEST: dict[str, Callable[[Any], Int3]] = {
+    "BasicUNet": lambda network: (32, 32, 32),  # four poolings, odd sizes are padded
+    "BasicUNetPlusPlus": lambda network: (32, 32, 32),
+    "AHNet": lambda network: (max(64, 8 * 2**network.psp_block_num),) * 2 + (32,),
+}
+# Classes made for one size of patch, which an option of theirs gives.
+ONE_SIZE: dict[str, Callable[[Any], Sequence[int]]] = {
+    "UNETR": lambda network: [size * step for size, step in zip(network.feat_size, network.patch_size, strict=True)],
+    "ViTAutoEnc": lambda network: network.img_size,
+}
 
 
-def sizes(name: str, network: Any) -> tuple[Int3, Int3]:
-    """Return (multiple_vox, smallest_vox) of a MONAI network.
+def without_own_loss(name: str, network: Any) -> None:
+    """Leave out the loss that SegResNetVAE computes itself: nothing adds it, and it refuses channels-last features."""
+    if name == "SegResNetVAE":
+        network._get_vae_loss = no_loss
+
+
+def no_loss(*inputs: Any) -> None:
+    """Return nothing, in the place of a loss."""
+
+
+def set_sizes(name: str, network: Any) -> None:
+    """Give a MONAI network `multiple_vox`, `smallest_vox` and, where it is made for one size, `largest_vox`.
 
     The smallest size leaves two voxels along each axis in the deepest features: most of MONAI's networks have instance
     norms there, which refuse a single voxel.
     """
-    multiple = MULTIPLES.get(name, lambda network: (1, 1, 1))(network)
-    x, y, z = (2 * step if step > 1 else 1 for step in multiple)
-    return multiple, SMALLEST.get(name, (x, y, z))
+    if name in ONE_SIZE:
+        x, y, z = ONE_SIZE[name](network)
+        network.multiple_vox = network.smallest_vox = network.largest_vox = (x, y, z)
+        return
+    network.multiple_vox = MULTIPLES.get(name, lambda network: (1, 1, 1))(network)
+    x, y, z = (2 * step if step > 1 else 1 for step in network.multiple_vox)
+    network.smallest_vox = SMALLEST.get(name, lambda network: (x, y, z))(network)

@@ -38,7 +38,7 @@ class InstanceNorm(nn.GroupNorm):
             return super().forward(features)
         samples = features.split(1)
         normed = [functional.batch_norm(s, None, None, self.weight, self.bias, True, eps=self.eps) for s in samples]
-        return torch.cat(normed)
+        return torch.cat(normed) if len(normed) > 1 else normed[0]  # of one sample, a copy would be for nothing
 
 
 class BatchNorm(nn.BatchNorm3d):

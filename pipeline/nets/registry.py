@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from pipeline.config.net import NetSection
 from pipeline.errors import UserError
+from pipeline.log import log
 from pipeline.nets import monai, recompute
 from pipeline.nets.constructor import channel_arguments, construct, in_short, nearest
+from pipeline.nets.strip import KEY, strip_final_activations
 from pipeline.nets.transfuse3d import TransFuse3d
 from pipeline.nets.uctransnet3d import UCTransNet3d
 from pipeline.nets.unet3d import UNet3d
@@ -19,15 +21,19 @@ from pipeline.volume.grid import Int3
 OWN: dict[str, type[nn.Module]] = {"UNet3d": UNet3d, "UCTransNet3d": UCTransNet3d, "TransFuse3d": TransFuse3d}
 MONAI = "monai."
 MONAI_NETWORKS = "monai.networks.nets"
+USUAL_VOX = (32, 32, 32)
 DIMENSIONS = 5  # of logits: (batch, channel, x, y, z)
 
 
-def build(net: NetSection, channels_in: int, channels_out: int) -> nn.Module:
+def build(net: NetSection, channels_in: int, channels_out: int, patch_vox: Int3 = USUAL_VOX) -> nn.Module:
     """Make the network with random weights from torch's generator.
 
     It takes float (B, channels_in, x, y, z). In training mode it returns (B, channels_out, x, y, z) or a list of such
     tensors, of which the first is the prediction; in eval mode one tensor. It has `multiple_vox` and `smallest_vox`,
-    what a patch along x, y, z must be a multiple of and may not fall below. `net.checkpoint` is applied.
+    what a patch along x, y, z must be a multiple of and may not fall below, and `largest_vox` where it is made for one
+    size. `net.strip_final_activation` and
+    `net.checkpoint` are applied. patch_vox: a size that the network is run at, where it is made for one size only and
+    has to be run to find its final activations.
 
     Raises UserError for a name that is not known, a class that cannot be imported or is no torch.nn.Module, and
     options that do not fit it.
@@ -40,6 +46,10 @@ def build(net: NetSection, channels_in: int, channels_out: int) -> nn.Module:
         module = build_foreign(net, channels_in, channels_out)
     else:
         raise UserError(f"net.name: no network {net.name!r}{nearest(net.name, known_names())}, package.module:Class.")
+    if net.strip_final_activation:
+        taken = strip_final_activations(module, patch_vox, channels_in)
+        found = f"took off {', '.join(taken)}" if taken else "there is none"
+        log.info("%s: %s ends in a linear layer: %s", KEY, net.name, found)
     recompute.apply(module, net.checkpoint)
     return module
 
@@ -52,7 +62,8 @@ def build_monai(net: NetSection, channels_in: int, channels_out: int) -> nn.Modu
     if not is_network(found):
         raise UserError(f"net.name: MONAI has no network {name!r}{nearest(name, monai_names())}.")
     module: Any = construct(found, net.name, channels_in, channels_out, monai.with_defaults(name, net.options))
-    module.multiple_vox, module.smallest_vox = monai.sizes(found.__name__, module)
+    monai.without_own_loss(found.__name__, module)
+    monai.set_sizes(found.__name__, module)
     reverse = found.__name__ == "BasicUNetPlusPlus"  # its last output is the one that has seen all others
     module.register_forward_hook(last_output_first if reverse else first_output_first)
     return module
@@ -73,12 +84,19 @@ def build_foreign(net: NetSection, channels_in: int, channels_out: int) -> nn.Mo
     module: Any = construct(found, net.name, channels_in, channels_out, net.options)
     module.multiple_vox = as_size(getattr(module, "multiple_vox", 1))
     module.smallest_vox = as_size(getattr(module, "smallest_vox", 1))
+    if hasattr(module, "largest_vox"):
+        module.largest_vox = as_size(module.largest_vox)
     module.register_forward_hook(first_output_first)
     return module
 
 
 def check_patch(module: Any, patch_vox: Int3, name: str) -> None:
     """Raise UserError where the network `name` cannot take a patch of this size, with the nearest that it can."""
+    if hasattr(module, "largest_vox") and any(n > most for n, most in zip(patch_vox, module.largest_vox, strict=True)):
+        raise UserError(
+            f"sample.patch_vox: {list(patch_vox)} does not suit {name}, which was made for patches of at most "
+            f"{list(module.largest_vox)}; set that, or net.options.img_size to the patch."
+        )
     smallest, multiple = module.smallest_vox, module.multiple_vox
     axes = zip(patch_vox, smallest, multiple, strict=True)
     legal = [max(ceil(low / step), round(n / step)) * step for n, low, step in axes]
@@ -99,9 +117,13 @@ def first_output_first(module: nn.Module, inputs: Any, output: Any) -> Tensor | 
         if output.dim() <= DIMENSIONS:
             return output
         output = output.unbind(1)
-    outputs = [part for part in output if isinstance(part, Tensor) and part.dim() == DIMENSIONS]
+    parts = output if isinstance(output, list | tuple) else ()
+    outputs = [part for part in parts if isinstance(part, Tensor) and part.dim() == DIMENSIONS]
     if not outputs:
-        raise UserError(f"net.name: {type(module).__name__} returns no tensor of (batch, channel, x, y, z).")
+        raise UserError(
+            f"net.name: {type(module).__name__} returns no tensor of (batch, channel, x, y, z) but "
+            f"{type(output).__name__}; return one, or a list of them with the prediction first."
+        )
     return outputs if module.training and len(outputs) > 1 else outputs[0]
 
 

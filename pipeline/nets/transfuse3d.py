@@ -9,6 +9,7 @@ from pipeline.nets.bifusion import BiFusion, GatedUp, Up, upsample
 from pipeline.nets.option_checks import check_count, check_probability, check_three
 from pipeline.nets.relu_block import LastConvolution, ReluBlock, initialise
 from pipeline.nets.residual_encoder import ResidualEncoder
+from pipeline.nets.segment import Mode, Segment
 from pipeline.nets.vision_transformer import VisionTransformer
 from pipeline.volume.grid import Int3
 
@@ -81,10 +82,12 @@ class TransFuse3d(nn.Module):
             return prediction
         return [prediction, self.transformer_head(attended[0]), self.deep_head(deepest)]
 
-    def recomputed(self) -> list[nn.Module]:
-        """Return the modules that are run again in the backward pass where memory is to be saved."""
+    def recomputed(self, mode: Mode) -> list[Segment]:
+        """Return what is run again in the backward pass where memory is to be saved; deep: its blocks once more."""
         branches = [self.encoder.stem, *self.encoder.stages, *self.transformer.blocks]
-        return [*branches, *self.transformer_ups, *self.fusions, *self.joint_ups]
+        whole = [*branches, *self.transformer_ups, *self.fusions, *self.joint_ups]
+        blocks = [part for part in self.modules() if isinstance(part, ReluBlock)] if mode == "deep" else []
+        return [Segment(part) for part in (*whole, *blocks)]
 
 
 def head(channels: int, channels_out: int) -> nn.Sequential:

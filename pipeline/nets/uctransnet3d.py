@@ -9,6 +9,7 @@ from torch.nn import functional
 from pipeline.nets.channel_transformer import ChannelTransformer, ChannelTransformerLayer
 from pipeline.nets.option_checks import check_count, check_probability
 from pipeline.nets.relu_block import LastConvolution, ReluBlock, initialise
+from pipeline.nets.segment import Mode, Segment
 from pipeline.volume.grid import Int3
 
 SKIPS = 4
@@ -69,14 +70,15 @@ class UCTransNet3d(nn.Module):
             features = stage(features, skips.pop())
         return self.head(features)
 
-    def recomputed(self) -> list[nn.Module]:
-        """Return the modules that are run again in the backward pass where memory is to be saved.
+    def recomputed(self, mode: Mode) -> list[Segment]:
+        """Return what is run again in the backward pass where memory is to be saved.
 
-        They are small, as most memory is held at full resolution: to run the whole last stage again needs nearly as
-        much at once as to keep it.
+        Blocks are small, as most memory is held at full resolution: to run the whole last stage again needs nearly as
+        much at once as to keep it. deep: stages as well, and within them these blocks.
         """
         kinds = (ReluBlock, ChannelCrossAttention, ChannelTransformerLayer)
-        return [part for part in self.modules() if isinstance(part, kinds)]
+        stages = (Down, Up) if mode == "deep" else ()
+        return [Segment(part) for part in self.modules() if isinstance(part, (*kinds, *stages))]
 
 
 class Down(nn.Sequential):

@@ -7,9 +7,10 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from pipeline.nets.blocks import BLOCKS, Stage, initialise
+from pipeline.nets.blocks import BLOCKS, Block, ResidualBlock, Stage, initialise
 from pipeline.nets.gate import AttentionGate
 from pipeline.nets.norms import NORMS
+from pipeline.nets.segment import Mode, Segment
 from pipeline.nets.unet_options import (
     check_choice,
     check_counts,
@@ -119,21 +120,54 @@ class UNet3d(nn.Module):
             skips.append(features)
         skips.pop()
         coarser: list[Tensor] = []
-        for number, (upsampling, stage) in enumerate(zip(self.upsamplings, self.decoder, strict=True)):
-            skip = skips.pop()
-            raised = crop(upsampling(features), skip)
-            if self.gates:
-                skip = self.gates[number](skip, features)
-            features = stage(torch.cat((skip, raised), dim=1))
+        for number in range(len(self.decoder)):
+            features = self.level(number, skips.pop(), features)
             finer = len(self.decoder) - 1 - number  # stages that are still to come
             if self.training and 1 <= finer <= len(self.coarser_heads):
                 coarser.insert(0, self.coarser_heads[finer - 1](features))
         logits = self.head(features)
         return [logits, *coarser] if coarser else logits
 
-    def recomputed(self) -> list[nn.Module]:
-        """Return the modules that are run again in the backward pass where memory is to be saved."""
-        return [*self.encoder, *self.gates, *self.decoder]
+    def level(self, number: int, skip: Tensor, below: Tensor) -> Tensor:
+        """Run a stage of the decoder on its skip and the features from the stage below."""
+        return self.refined(number, self.joined(number, skip, below))
+
+    def joined(self, number: int, skip: Tensor, below: Tensor) -> Tensor:
+        """Bring both to one resolution, and run the stage's first convolutions on them side by side.
+
+        No name keeps what was raised, or the two side by side: they are the largest features that there are.
+        """
+        return self.decoder[number][0](self.side_by_side(number, skip, below))  # type: ignore[index]
+
+    def side_by_side(self, number: int, skip: Tensor, below: Tensor) -> Tensor:
+        """Return the skip, weighed where there are gates, and what came from below, raised, in one tensor."""
+        raised = crop(self.upsamplings[number](below), skip)
+        if self.gates:
+            skip = self.gates[number](skip, below)
+        return torch.cat((skip, raised), dim=1)
+
+    def refined(self, number: int, features: Tensor) -> Tensor:
+        """Run what a stage of the decoder has behind its first convolutions."""
+        for part in list(self.decoder[number].children())[1:]:
+            features = part(features)
+        return features
+
+    def recomputed(self, mode: Mode) -> list[Segment]:
+        """Return what is run again in the backward pass where memory is to be saved.
+
+        The finest stage of the decoder decides: what goes in is twice as large as what comes out, so that each of its
+        convolutions runs again by itself, the first one together with joining.
+        """
+        whole = [Segment(stage) for stage in self.encoder] + [Segment(self, "joined"), Segment(self, "refined")]
+        if mode == "blocks":
+            return whole
+        parts = [
+            Segment(part)
+            for stage in self.encoder
+            for part in stage.children()
+            if isinstance(part, Block | ResidualBlock)
+        ]
+        return [*whole, *parts, Segment(self, "level")]
 
 
 def smallest_size(steps: Sequence[Int3]) -> Int3:

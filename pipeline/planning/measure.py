@@ -30,7 +30,7 @@ def step_cost(trial: Trial, head: Head, loss: LossSection, train: TrainSection, 
     takes the most. Raises UserError where the network cannot be made, or does not take the patch.
     """
     program_bytes = 0 if device.type == "cuda" else peak_memory_bytes()
-    net = build(trial.net, CHANNELS_IN, head.channels)
+    net = build(trial.net, CHANNELS_IN, head.channels, trial.patch_vox)
     check_patch(net, trial.patch_vox, trial.net.name)
     try:
         net = net.to(device).to(memory_format=memory_format(device))  # type: ignore[call-overload]

@@ -24,20 +24,19 @@ from pipeline.head import Head
 from pipeline.labels import IGNORE, Labels
 from pipeline.log import log, table
 from pipeline.planning.choice import AS_GIVEN, Choice, many
-from pipeline.planning.cost import GIB, Cost, Trial, remembering
+from pipeline.planning.cost import GIB, remembering
 from pipeline.planning.draft import assemble, is_untouched, plain, render, sealed
 from pipeline.planning.evidence import Evidence, gather
 from pipeline.planning.figures import lines_of
-from pipeline.planning.measure import step_cost
 from pipeline.planning.memory import free_memory_bytes
 from pipeline.planning.network import CPU, GPU
 from pipeline.planning.reasons import network_choices, patch_reason
 from pipeline.planning.size import Size, Sizing, Target, Wishes
 from pipeline.planning.split import split_choices
 from pipeline.planning.window import standard_of, window_of
-from pipeline.processes import Failure, available_cores, each, workers_of
+from pipeline.processes import available_cores, workers_of
 from pipeline.stages.data import cases_of, label_key, labels_of
-from pipeline.stages.train import loader_workers, set_up_torch
+from pipeline.stages.measured import measured_step
 from pipeline.work import Outcome, Unit, WorkFolder, run_units
 
 FORMAT = 1  # of the fingerprints' files
@@ -191,24 +190,6 @@ def target_of(config: Config, device: torch.device) -> Target:
         return Target(GPU, limit, config.plan.step_seconds, False, TRIED_ELSEWHERE, free, LONGEST_TRIAL_S)
     seconds = config.plan.step_seconds or STEP_SECONDS[device.type]
     return Target(CPU if on_cpu else GPU, limit, seconds, on_cpu, TRIED[device.type])
-
-
-def measured_step(trial: Trial, *, config: Config, head: Head) -> Cost | None:
-    """Return what a step costs, measured in a process of its own; None where memory does not suffice."""
-    ((_, result),) = each(partial(step_in_this_process, config=config, head=head), [trial], workers=1)
-    if isinstance(result, Failure):
-        if result.died:
-            return None
-        raise UserError(result.sentence)
-    log.debug("%s x %s: %s", trial.batch, trial.patch_vox, result)
-    return result
-
-
-def step_in_this_process(trial: Trial, *, config: Config, head: Head) -> Cost | None:
-    """Return what a step costs with torch set up as for training."""
-    device = choose(config.train.device)
-    set_up_torch(config.train, loader_workers(config.sample.workers, device), device)
-    return step_cost(trial, head, config.loss, config.train, device)
 
 
 def intensity_choices(config: Config, evidence: Evidence) -> dict[str, Choice]:

@@ -1,13 +1,12 @@
 """Train a network on the prepared cases of a work folder: the best model, and a state to continue from."""
 
-import os
 import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import yaml
@@ -15,7 +14,6 @@ from torch import nn
 
 from pipeline.config.check import check_inference, check_labels
 from pipeline.config.config import Config
-from pipeline.config.train import TrainSection
 from pipeline.dataset.folds import held_out
 from pipeline.device import amp_dtype, choose, memory_format, memory_told
 from pipeline.errors import UserError
@@ -28,18 +26,21 @@ from pipeline.losses.loss import Loss
 from pipeline.model import Model, ModelFacts
 from pipeline.nets.probe import Verdict, probe
 from pipeline.nets.registry import build, check_patch
-from pipeline.processes import available_cores, threads_of
 from pipeline.sampling.batch import make_batch
 from pipeline.sampling.index import Index, build_index, has_any
 from pipeline.sampling.loader import batches
 from pipeline.sampling.statistics import case_shares, dominant_cases
 from pipeline.stages.data import training_cases
+from pipeline.stages.recomputing import recompute_as_set
+from pipeline.stages.run_facts import run_facts
+from pipeline.stages.torch_setup import loader_workers, set_up_torch
 from pipeline.store.reader import PreparedCase
 from pipeline.training.checkpoint import load_state
 from pipeline.training.identity import claim, training_keys
 from pipeline.training.loop import Loop, Progress
 from pipeline.training.optimise import make_optimiser
 from pipeline.training.recorder import Recorder
+from pipeline.training.start import start_from, weights_hash
 from pipeline.training.step import TOO_LARGE, Step
 from pipeline.training.trial import Trial
 from pipeline.training.validate import validate
@@ -47,7 +48,6 @@ from pipeline.volume.intensity import Intensity, standardisation
 from pipeline.work import Outcome, WorkFolder
 
 CHANNELS_IN = 1
-MOST_WORKERS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,11 +78,14 @@ def run(config: Config) -> Outcome:
     facts = describe_model(config, head, cases.training, verdict)
     folder = WorkFolder(config.work).train(config.train.fold)
     keys = training_keys(config, cases.training, cases.validation, labels)
+    if config.train.start_from:
+        keys["train.start_from"] = weights_hash(config.train.start_from)
     if claim(folder, keys, resume=config.train.resume, restart=config.train.restart):
         log.info("%s is done; a run of another length or config needs a work folder of its own", folder)
         return Outcome(skipped=(folder.name,))
     log.info("%s on %s with %d threads and %d loader processes", verdict.text, device, torch.get_num_threads(), workers)
     report_data(config, cases, index)
+    recompute_as_set(net, config, head, device, folder)
     with memory_told(TOO_LARGE):
         progress = train(config, net, facts, cases, index, folder, device)
     ending = {"step": progress.step, "best_step": progress.best_step, "dice": progress.best_dice}
@@ -104,32 +107,6 @@ def check_held_out(head: Head, cases: Cases) -> None:
             )
 
 
-def loader_workers(given: int | Literal["auto"], device: torch.device) -> int:
-    """Return how many processes make batches.
-
-    By default none on a CPU, where training takes all cores itself, and the cores but one, at most 8, beside a GPU.
-    """
-    if given != "auto":
-        return given
-    return 0 if device.type == "cpu" else max(1, min(MOST_WORKERS, available_cores() - 1))
-
-
-def set_up_torch(train: TrainSection, workers: int, device: torch.device) -> None:
-    """Set threads, and whether torch must take algorithms whose results repeat bit for bit.
-
-    The processes that make batches have a core each; training has the others, and at least one.
-    """
-    torch.set_num_threads(threads_of(train.threads, workers))
-    deterministic = device.type == "cpu" if train.deterministic == "auto" else train.deterministic
-    torch.use_deterministic_algorithms(deterministic)
-    if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it torch refuses matrix products on CUDA
-    # It guards against bugs of torch's users, at a cost.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    torch.backends.cudnn.deterministic = deterministic
-    torch.backends.cudnn.benchmark = not deterministic
-
-
 def split(config: Config) -> tuple[Labels, Cases]:
     """Return the classes, and the prepared cases with those of the fold `train.fold` held out."""
     labels, listed, prepared = training_cases(config)
@@ -144,7 +121,7 @@ def split(config: Config) -> tuple[Labels, Cases]:
 def make_net(config: Config, head: Head, device: torch.device) -> tuple[nn.Module, Verdict]:
     """Return the network with the weights that the seed gives, proved to take the patch and to end linearly."""
     torch.manual_seed(config.seed)
-    net = build(config.net, CHANNELS_IN, head.channels)
+    net = build(config.net, CHANNELS_IN, head.channels, config.sample.patch_vox)
     check_patch(net, config.sample.patch_vox, config.net.name)
     verdict = probe(net, config.sample.patch_vox, channels_in=CHANNELS_IN, channels_out=head.channels)
     return net.to(device).to(memory_format=memory_format(device)), verdict  # type: ignore[call-overload]
@@ -193,15 +170,19 @@ def train(
     )
     saved = load_state(folder / "state")
     if saved is None:
+        if section.start_from:
+            start_from(net, facts, section.start_from)
         amp = choose_amp(config, net, loss, facts, index, device)
     else:
         amp = None if saved.facts["amp"] is None else getattr(torch, saved.facts["amp"])
     log.info("forward pass in %s", "float32" if amp is None else amp)
     step = Step(net, loss, make_optimiser(net, section), device=device, amp=amp, clip=section.clip)
     after = saved.step if saved else 0
+    health = run_facts(config, facts.head, net, loss.terms, cases.training)
     recorder = Recorder(
-        folder, facts.head, list(loss.terms), list(index.cases), device, every=section.log_every_steps, after_step=after
-    )
+        folder, facts.head, list(loss.terms), list(index.cases), device, facts=health, every=section.log_every_steps,
+        after_step=after,
+    )  # fmt: skip
     recorder.board.text("config", "```yaml\n" + yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False) + "```")
     workers = loader_workers(config.sample.workers, device)
     loop = Loop(

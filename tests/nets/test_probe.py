@@ -45,6 +45,7 @@ def test_networks_with_a_linear_ending_pass(name, options, checkpoint):
     net = build(NetSection(name=name, options=options, checkpoint=checkpoint), 1, 5)
     verdict = probe(net, (48, 48, 48), channels_out=5)
     assert verdict.channels_out == 5
+    assert verdict.text.startswith(f"{name.removeprefix('monai.')} ends in a linear layer: 5 channels")
     assert verdict.probed_vox == (32, 32, 32)
     assert verdict.output_shapes[0] == (2, 5, 32, 32, 32)
     assert verdict.parameters == sum(p.numel() for p in net.parameters())

@@ -5,6 +5,7 @@ from torch import nn
 
 from pipeline.config.net import NetSection
 from pipeline.errors import UserError
+from pipeline.nets.probe import probe
 from pipeline.nets.registry import build, check_patch
 from pipeline.nets.unet3d import UNet3d
 
@@ -22,7 +23,20 @@ class Tiny(nn.Module):
 class Several(Tiny):
     def forward(self, image):
         output = self.layers(image)
-        return {"tuple": (output, output.mean()), "lists": [output, output[..., ::2]], "nothing": [None]}[self.kind]
+        return {
+            "tuple": (output, output.mean()), "lists": [output, output[..., ::2]],
+            "list": [None], "dict": {"logits": output}, "NoneType": None, "half": output[..., ::2],
+        }[self.kind]
+
+class NoWeights(nn.Module):
+    def __init__(self, in_channels, num_classes):
+        super().__init__()
+    def forward(self, image):
+        return image
+
+class Published(Tiny):
+    def forward(self, image):
+        return self.layers(image).relu()
 
 class NoOutput(nn.Module):
     def __init__(self, in_channels):
@@ -112,11 +126,37 @@ def test_outputs_of_a_foreign_network_take_the_form_of_the_contract(foreign, kin
     assert net.eval()(image).shape == (1, 3, 4, 4, 4)
 
 
-def test_a_foreign_network_without_logits_is_refused(foreign):
+@pytest.mark.parametrize("kind", ["list", "dict", "NoneType"])
+def test_a_foreign_network_without_logits_is_refused(foreign, kind):
     net = build(section(f"{foreign}:Several"), 1, 3)
-    net.kind = "nothing"
-    with pytest.raises(UserError, match="returns no tensor"):
+    net.kind = kind
+    with pytest.raises(UserError, match=rf"Several returns no tensor of .* but {kind}; return one, or a list of them"):
         net(torch.zeros(1, 1, 4, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("NoWeights", "NoWeights has no weight that can be trained; make its layers in __init__"),
+        ("Published", "Published ends in Relu, not in a linear layer.*stays at ln 2.*Take it out of the code"),
+        ("Several", r"\(2, 3, 8, 8, 4\); expected \(2, 3, 8, 8, 8\)"),
+    ],
+)
+def test_a_foreign_network_that_could_not_learn_is_refused_at_the_door(foreign, name, sentence):
+    net = build(section(f"{foreign}:{name}"), 1, 3)
+    net.kind = "half"
+    with pytest.raises(UserError, match=sentence):
+        probe(net, (8, 8, 8), channels_out=3)
+
+
+def test_a_foreign_network_may_state_the_only_size_that_it_takes():
+    net = nn.Identity()
+    net.multiple_vox = net.smallest_vox = net.largest_vox = (8, 8, 8)
+    check_patch(net, (8, 8, 8), "a.b:C")
+    with pytest.raises(
+        UserError, match=r"\[16, 8, 8\] does not suit a.b:C, which was made for patches of at most \[8, 8"
+    ):
+        check_patch(net, (16, 8, 8), "a.b:C")
 
 
 def test_a_foreign_network_keeps_its_own_size_rule(foreign):

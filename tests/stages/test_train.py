@@ -7,12 +7,11 @@ import pytest
 import torch
 
 from pipeline import processes
-from pipeline.config.load import load
 from pipeline.config.train import TrainSection
 from pipeline.errors import UserError
 from pipeline.head import Head
 from pipeline.labels import Labels
-from pipeline.stages import plan, train
+from pipeline.stages import torch_setup, train
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -28,7 +27,7 @@ def threads_as_before() -> Iterator[None]:
 def grant(monkeypatch: pytest.MonkeyPatch, cores: int) -> None:
     """Let this process have so many cores."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    for module in (train, processes):
+    for module in (torch_setup, processes):
         monkeypatch.setattr(module, "available_cores", lambda: cores)
 
 
@@ -48,22 +47,15 @@ def test_training_has_the_cores_that_its_loader_leaves(
     monkeypatch: pytest.MonkeyPatch, cores: int, given: int, device: torch.device, workers: int, threads: int
 ) -> None:
     grant(monkeypatch, cores)
-    assert train.loader_workers(given, device) == workers
-    train.set_up_torch(TrainSection(), workers, CPU)
+    assert torch_setup.loader_workers(given, device) == workers
+    torch_setup.set_up_torch(TrainSection(), workers, CPU)
     assert torch.get_num_threads() == threads
 
 
 def test_threads_that_are_given_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     grant(monkeypatch, 8)
-    train.set_up_torch(TrainSection(threads=2), 4, CPU)
+    torch_setup.set_up_torch(TrainSection(threads=2), 4, CPU)
     assert torch.get_num_threads() == 2
-
-
-def test_a_plan_measures_a_step_with_the_cores_that_the_loader_will_leave(monkeypatch: pytest.MonkeyPatch) -> None:
-    grant(monkeypatch, 4)
-    monkeypatch.setattr(plan, "step_cost", lambda *_: torch.get_num_threads())
-    config = load(["train.device=cpu", "sample.workers=1"])
-    assert plan.step_in_this_process(None, config=config, head=None) == 3  # type: ignore[arg-type]
 
 
 def test_a_class_that_only_held_out_cases_have_is_told_with_the_cure() -> None:
