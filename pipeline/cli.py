@@ -85,15 +85,23 @@ def main(stage: str, argv: list[str] | None = None) -> int:
         config, options = _config(stage, words), _options(stage, words)
         return ExitCode.DONE if config is None else _run(stage, config, options, words)
     except (KeyboardInterrupt, Interrupted):
-        print("interrupted; run the same command again to continue", file=sys.stderr)
+        _tell("interrupted; run the same command again to continue")
         return ExitCode.INTERRUPTED
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _tell(f"error: {error}")
         if not words:
             print("no config was given: every key has its default; see --help", file=sys.stderr)
     except ModuleNotFoundError as error:
         print(MISSING_LIBRARY.format(name=error.name, python=sys.executable), file=sys.stderr)
     return ExitCode.USER_ERROR
+
+
+def _tell(sentence: str) -> None:
+    """Print a sentence on stderr; where several processes train together, with which of them says it."""
+    from pipeline.ranks import this_rank
+
+    rank = this_rank()
+    print(f"process {rank.number} of {rank.count}: {sentence}" if rank.count > 1 else sentence, file=sys.stderr)
 
 
 def _check_topic(stage: str, words: list[str]) -> None:
@@ -170,11 +178,12 @@ def _run(stage: str, config: "Config", options: "dict[str, str | bool | list[Pat
     a library that is not installed.
     """
     from pipeline import log
+    from pipeline.ranks import this_rank
     from pipeline.work import WorkFolder
 
     file = WorkFolder(config.work).log(stage)
     try:
-        log.start(file)
+        log.start(file, this_rank().number)
         log.log.debug("command: %s %s", stage, shlex.join(words))
         with _terminable():
             outcome: Outcome | ExitCode = importlib.import_module(f"pipeline.stages.{stage}").run(config, **options)
@@ -199,15 +208,16 @@ def _run(stage: str, config: "Config", options: "dict[str, str | bool | list[Pat
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM, which a scheduler sends before it kills, do what Ctrl-C does; only a main thread can."""
+    """Let SIGTERM and SIGUSR1, by which schedulers ask a job to end, do what Ctrl-C does; only a main thread can."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGUSR1)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _report(stage: str, outcome: "Outcome", excluded: Sequence[str]) -> None:

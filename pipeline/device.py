@@ -16,18 +16,21 @@ TRIALS = 4
 WORTHWHILE = 1.2  # a trial step must be this much faster: noise must not decide which numbers a run computes with
 
 
-def choose(name: str) -> torch.device:
+def choose(name: str, local_rank: int = 0) -> torch.device:
     """Return the device of a config's word: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".
 
+    local_rank: of several processes on this machine each takes another GPU; a process that sees only one takes that.
     Raises UserError where the word is none of these or the machine has no such device.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
         raise UserError(f"device: {name!r}; expected auto, cpu, cuda or cuda:N.")
     device = torch.device(name)
     if device.type == "cuda":
         check_cuda(device)
+        if device.index is None and local_rank:
+            return torch.device("cuda", local_rank % torch.cuda.device_count())
     return device
 
 

@@ -63,16 +63,17 @@ class FileHandler(logging.Handler):
         self.held.clear()
 
 
-def start(file: Path | None = None) -> None:
+def start(file: Path | None = None, rank: int = 0) -> None:
     """Send the log to the console and, where `file` is given, to the end of that file.
 
-    The console shows progress, warnings and errors; the file also holds debug records and tracebacks. A second call
-    replaces what the first one set up.
+    The console shows progress, warnings and errors; the file also holds debug records and tracebacks. Of several
+    processes that train together the first one does so, and the others show errors alone. A second call replaces what
+    the first one set up.
     """
     stop()
     log.setLevel(logging.DEBUG)
-    log.addHandler(ConsoleHandler(logging.INFO))
-    if file is not None:
+    log.addHandler(ConsoleHandler(logging.INFO if rank == 0 else logging.ERROR))
+    if file is not None and rank == 0:
         log.addHandler(FileHandler(file))
 
 

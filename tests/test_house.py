@@ -17,8 +17,8 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT /
 # A room imports rooms above it, never below.
 ROOMS = (
     "errors", "ranks", "log", "files", "labels", "config", "processes", "work", "volume", "formats", "dataset",
-    "health", "metrics", "store", "report", "device", "head", "losses", "nets", "model", "inference", "sampling", "monitor",
-    "training", "planning", "export", "stages", "cli",
+    "health", "metrics", "store", "report", "device", "head", "losses", "nets", "model", "inference", "sampling",
+    "monitor", "training", "planning", "export", "stages", "cli",
 )  # fmt: skip
 FIRST_ROOM_OF = {"torch": "device", "monai": "device", "tensorboard": "monitor", "matplotlib": "report"}
 

@@ -36,6 +36,7 @@ class TrainSection(Section):
         description="steps over which the learning rate rises from 0; auto: a tenth of steps, at most 50; none with "
         "triangular2",
     )
+    accumulate: Count = Field(1, description="parts that a batch is run in, one after the other, to save memory")
     clip: Positive = Field(1.0, description="largest gradient norm")
     average: Share | None = Field(
         None, description="decay of a moving average of the weights, such as 0.999, that is validated and kept"

@@ -4,6 +4,7 @@ Numbers that are not finite are written as Python's JSON has them: NaN, Infinity
 """
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from pipeline.errors import UserError
 from pipeline.files import read_json, replacing, write_json
+from pipeline.log import log
 from pipeline.monitor.checkup import Checkup, TrainingCase
 from pipeline.monitor.facts import RunFacts
 from pipeline.monitor.vitals import Vitals
@@ -30,12 +32,23 @@ class Records(NamedTuple):
 
 
 class Journal:
-    """The records of one run in its folder; a resumed run forgets those that came after the saved step."""
+    """The records of one run in its folder; a resumed run forgets those that came after the saved step.
 
-    def __init__(self, folder: Path, facts: RunFacts, after_step: int = 0) -> None:
+    after_checkup: the last validation that stands; one of the saved step may have to be made again. Records that
+    cannot be read, as another version may have written them, are moved aside with a warning.
+    """
+
+    def __init__(self, folder: Path, facts: RunFacts, after_step: int = 0, after_checkup: int | None = None) -> None:
         self.folder = folder
-        for name in (VITALS, CHECKUPS):
-            kept = [text for step, text in whole_lines(folder / name) if step <= after_step]
+        last = {VITALS: after_step, CHECKUPS: after_step if after_checkup is None else after_checkup}
+        try:
+            read_records(folder)
+        except UserError as error:
+            log.warning("%s It is moved aside, and the run's health is written anew.", error)
+            for name in last:
+                set_aside(folder / name)
+        for name, end in last.items():
+            kept = [text for step, text in whole_lines(folder / name) if step <= end]
             with replacing(folder / name) as temporary:
                 temporary.write_text("".join(kept), encoding="utf-8")
         write_json(folder / FACTS, asdict(facts))
@@ -44,7 +57,13 @@ class Journal:
         """Append one record."""
         name = VITALS if isinstance(record, Vitals) else CHECKUPS
         with (self.folder / name).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")
+            file.write(json.dumps(asdict(record)) + "\n")
+
+
+def set_aside(path: Path) -> None:
+    """Give a file that may be there another name beside it."""
+    if path.exists():
+        path.rename(path.with_stem(f"{path.stem}-before-{time.strftime('%Y%m%d-%H%M%S')}"))
 
 
 def read_records(folder: Path) -> Records:
@@ -74,8 +93,9 @@ def whole_lines(path: Path) -> list[tuple[int, str]]:
     """Return step and text of the records of a file that may be missing, or be torn where a run was killed."""
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-    return [(step, line) for line in lines if line.endswith("\n") and (step := step_of(line)) is not None]
+    with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
+        lines = [line for line in file if line.endswith("\n")]
+    return [(step, line) for line in lines if (step := step_of(line)) is not None]
 
 
 def step_of(line: str) -> int | None:

@@ -8,12 +8,16 @@ from pipeline.files import replacing
 
 
 class Table:
-    """A CSV file that grows by a row at a time and, on a resume, forgets what came after the saved step."""
+    """A CSV file that grows by a row at a time and, on a resume, forgets what came after the saved step.
 
-    def __init__(self, path: Path, columns: list[str], after_step: int = 0) -> None:
+    after_score: the last validation that stands; one of the saved step may have to be made again.
+    """
+
+    def __init__(self, path: Path, columns: list[str], after_step: int = 0, after_score: int | None = None) -> None:
         self.path = path
         self.columns = columns
-        kept = [row for row in read_rows(path) if int(row["step"]) <= after_step]
+        ends = (after_step, after_step if after_score is None else after_score)
+        kept = [row for row in read_rows(path) if int(row["step"]) <= ends[not row.get("loss")]]
         with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns, extrasaction="ignore")
             writer.writeheader()

@@ -6,15 +6,18 @@ from typing import Any
 
 from pipeline.config.sample import SampleSection
 from pipeline.labels import Labels
-from pipeline.sampling.draw import Draw, positive_slots
+from pipeline.sampling.draw import positive_slots
 from pipeline.sampling.index import Index
 
 LARGE_SHARE = 0.1
 
 
-def count_drawn(draws: Iterable[Draw], labels: Labels) -> dict[str, int]:
-    """Return how many draws guarantee each class, by name; a class that none guarantees has 0."""
-    counts = Counter(drawn.label for drawn in draws)
+def count_drawn(guaranteed: Iterable[int | None], labels: Labels) -> dict[str, int]:
+    """Return how many draws guarantee each class, by name; a class that none guarantees has 0.
+
+    guaranteed: the label of each draw, None where it guarantees none.
+    """
+    counts = Counter(guaranteed)
     return {name: counts[index] for index, name in enumerate(labels.names, 1)}
 
 

@@ -3,13 +3,11 @@
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from pipeline.config.config import Config
 from pipeline.files import read_json, write_json
 from pipeline.head import Head
 from pipeline.log import log
-from pipeline.nets import recompute
 from pipeline.planning.cost import Cost, Trial
 from pipeline.planning.memory import free_memory_bytes
 from pipeline.planning.recompute import just_enough
@@ -19,14 +17,14 @@ from pipeline.training.checkpoint import state_folders
 RECORD = "recompute.json"  # in the folder of the run
 
 
-def recompute_as_set(net: nn.Module, config: Config, head: Head, device: torch.device, folder: Path) -> None:
-    """Apply to the network the mode that `net.checkpoint=auto` comes to; any other mode it has already.
+def recompute_mode(config: Config, head: Head, device: torch.device, folder: Path) -> str | None:
+    """Return the mode that `net.checkpoint=auto` comes to; None where the config says another, which the net has.
 
     none, blocks and deep are measured in turn, each in a process of its own, until one fits. A run that goes on keeps
     what it began with. Raises UserError where no mode fits.
     """
     if config.net.checkpoint != "auto":
-        return
+        return None
     record = folder / RECORD
     if record.exists() and state_folders(folder / "state"):
         mode = read_json(record)["mode"]
@@ -42,4 +40,4 @@ def recompute_as_set(net: nn.Module, config: Config, head: Head, device: torch.d
         mode = decision.mode
         write_json(record, {"mode": mode, "reason": decision.reason})
         log.info("net.checkpoint: %s, as %s", mode, decision.reason)
-    recompute.apply(net, mode)
+    return mode

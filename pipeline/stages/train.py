@@ -17,28 +17,32 @@ from pipeline.config.config import Config
 from pipeline.dataset.folds import held_out
 from pipeline.device import amp_dtype, choose, memory_format, memory_told
 from pipeline.errors import UserError
-from pipeline.files import hash_json, write_json
+from pipeline.files import hash_json, read_json, write_json
 from pipeline.head import Head
 from pipeline.labels import IGNORE, Labels
 from pipeline.log import listed, log
 from pipeline.losses.build import build as build_loss
 from pipeline.losses.loss import Loss
 from pipeline.model import Model, ModelFacts
+from pipeline.nets import recompute
 from pipeline.nets.probe import Verdict, probe
 from pipeline.nets.registry import build, check_patch
+from pipeline.ranks import this_rank
 from pipeline.sampling.batch import make_batch
 from pipeline.sampling.index import Index, build_index, has_any
 from pipeline.sampling.loader import batches
 from pipeline.sampling.statistics import case_shares, dominant_cases
 from pipeline.stages.data import training_cases
-from pipeline.stages.recomputing import recompute_as_set
+from pipeline.stages.recomputing import recompute_mode
 from pipeline.stages.run_facts import run_facts
 from pipeline.stages.torch_setup import loader_workers, set_up_torch
 from pipeline.store.reader import PreparedCase
-from pipeline.training.checkpoint import load_state
+from pipeline.training.checkpoint import State, load_state, state_folders
+from pipeline.training.distributed import Ranks, joined
 from pipeline.training.identity import claim, training_keys
 from pipeline.training.loop import Loop, Progress
 from pipeline.training.optimise import make_optimiser
+from pipeline.training.owner import Owner
 from pipeline.training.recorder import Recorder
 from pipeline.training.start import start_from, weights_hash
 from pipeline.training.step import TOO_LARGE, Step
@@ -64,9 +68,17 @@ def run(config: Config) -> Outcome:
     Raises UserError where the store, the network, the loss and the labels do not fit together; Interrupted once a
     requested stop has saved its state.
     """
-    device = choose(config.train.device)
+    rank = this_rank()
+    device = choose(config.train.device, rank.local)
     workers = loader_workers(config.sample.workers, device)
     set_up_torch(config.train, workers, device)
+    with joined(rank, device) as ranks:
+        return run_together(config, device, workers, ranks)
+
+
+def run_together(config: Config, device: torch.device, workers: int, ranks: Ranks) -> Outcome:
+    """Do what `run` says, as one of several ranks or alone; the first one writes."""
+    check_batch(config, ranks)
     labels, cases = split(config)
     check_labels(config, labels)
     check_inference(config.infer, labels)
@@ -79,19 +91,37 @@ def run(config: Config) -> Outcome:
     folder = WorkFolder(config.work).train(config.train.fold)
     keys = training_keys(config, cases.training, cases.validation, labels)
     if config.train.start_from:
-        keys["train.start_from"] = weights_hash(config.train.start_from)
-    if claim(folder, keys, resume=config.train.resume, restart=config.train.restart):
+        keys["train.start_from"] = started_from(config.train.start_from, folder)
+        if config.train.restart or not state_folders(folder / "state"):
+            start_from(net, facts, config.train.start_from)  # before an old run is moved aside: it may be that one's
+    ranks.any(False)  # all have read what is there before the first one changes it
+    done = ranks.is_first and claim(folder, keys, resume=config.train.resume, restart=config.train.restart)
+    if ranks.of_first(done):
         log.info("%s is done; a run of another length or config needs a work folder of its own", folder)
         return Outcome(skipped=(folder.name,))
     log.info("%s on %s with %d threads and %d loader processes", verdict.text, device, torch.get_num_threads(), workers)
+    if ranks.count > 1:
+        log.info("%d processes share each batch of %d", ranks.count, config.sample.batch)
     report_data(config, cases, index)
-    recompute_as_set(net, config, head, device, folder)
+    mode = recompute_mode(config, head, device, folder) if ranks.is_first else None
+    recompute.apply(net, ranks.of_first(mode) or "none")
     with memory_told(TOO_LARGE):
-        progress = train(config, net, facts, cases, index, folder, device)
-    ending = {"step": progress.step, "best_step": progress.best_step, "dice": progress.best_dice}
-    write_json(folder / "done.json", ending)
+        progress = train(config, net, facts, cases, index, folder, ranks)
+    if ranks.is_first:
+        ending = {"step": progress.step, "best_step": progress.best_step, "dice": progress.best_dice}
+        write_json(folder / "done.json", ending)
     log.info("model: %s; curves: tensorboard --logdir %s", folder / "model", shlex.quote(str(folder.parent)))
     return Outcome(done=(folder.name,))
+
+
+def check_batch(config: Config, ranks: Ranks) -> None:
+    """Raise UserError where a batch cannot be divided evenly among ranks and parts."""
+    batch, parts = config.sample.batch, config.train.accumulate
+    if batch % (ranks.count * parts):
+        raise UserError(
+            f"sample.batch: {batch} patches cannot be shared evenly among {ranks.count} processes with "
+            f"train.accumulate={parts}; expected a multiple of {ranks.count * parts}."
+        )
 
 
 def check_held_out(head: Head, cases: Cases) -> None:
@@ -159,47 +189,86 @@ def report_data(config: Config, cases: Cases, index: Index) -> None:
 
 
 def train(
-    config: Config, net: nn.Module, facts: ModelFacts, cases: Cases, index: Index, folder: Path, device: torch.device
+    config: Config, net: nn.Module, facts: ModelFacts, cases: Cases, index: Index, folder: Path, ranks: Ranks
 ) -> Progress:
     """Take the run from wherever it stands to its end."""
-    section = config.train
+    section, device = config.train, ranks.device
     counts = sum((Counter(case.counts) for case in cases.training), start=Counter[int]())
     spacing_mm = config.prepare.spacing_mm
     loss = build_loss(config.loss, facts.head, config.net.head_weights, spacing_mm=spacing_mm, voxel_counts=counts).to(
         device
     )
-    saved = load_state(folder / "state")
+    owner = Owner(folder) if ranks.is_first else None
+    saved = common_state(folder / "state", ranks)
     if saved is None:
-        if section.start_from:
-            start_from(net, facts, section.start_from)
-        amp = choose_amp(config, net, loss, facts, index, device)
+        chosen = choose_amp(config, net, loss, facts, index, device) if ranks.is_first else None
+        amp = dtype_called(ranks.of_first(None if chosen is None else str(chosen).removeprefix("torch.")))
     else:
-        amp = None if saved.facts["amp"] is None else getattr(torch, saved.facts["amp"])
+        amp = dtype_called(saved.facts["amp"])
     log.info("forward pass in %s", "float32" if amp is None else amp)
-    step = Step(net, loss, make_optimiser(net, section), device=device, amp=amp, clip=section.clip)
-    after = saved.step if saved else 0
-    health = run_facts(config, facts.head, net, loss.terms, cases.training)
-    recorder = Recorder(
-        folder, facts.head, list(loss.terms), list(index.cases), device, facts=health, every=section.log_every_steps,
-        after_step=after,
+    has_model = ranks.of_first((folder / "model").is_dir())
+    validates_again = saved is not None and (not has_model or saved.facts["progress"]["validated"] < saved.step)
+    step = Step(
+        net, loss, make_optimiser(net, section), device=device, amp=amp, clip=section.clip,
+        accumulate=section.accumulate, ranks=ranks,
     )  # fmt: skip
-    recorder.board.text("config", "```yaml\n" + yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False) + "```")
-    workers = loader_workers(config.sample.workers, device)
+    recorder = None
+    if ranks.is_first:
+        health = run_facts(config, facts.head, net, loss.terms, cases.training)
+        recorder = Recorder(
+            folder, facts.head, list(loss.terms), list(index.cases), device, facts=health,
+            every=section.log_every_steps, after_step=saved.step if saved else 0,
+            after_validation=saved.step - 1 if saved and validates_again else None,
+        )  # fmt: skip
+        written = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+        recorder.board.text("config", f"```yaml\n{written}```")
     loop = Loop(
         step, section, config.seed, folder / "state", recorder,
         batches=partial(
-            batches, index, config.sample, config.augment, facts.intensity, config.seed, workers=workers
+            batches, index, config.sample, config.augment, facts.intensity, config.seed,
+            workers=loader_workers(config.sample.workers, device), rank=ranks.number, ranks=ranks.count,
         ),
-        validate=partial(validate, net, cases.validation, facts, config.infer, device) if cases.validation else None,
-        keep=partial(keep, net, facts, folder / "model"),
+        validate=partial(validate, net, cases.validation, facts, config.infer, device, ranks=ranks)
+        if cases.validation else None,
+        keep=partial(keep, net, facts, folder / "model"), owner=owner,
     )  # fmt: skip
     if saved:
-        loop.resume(saved, has_model=(folder / "model").is_dir())
+        loop.resume(saved, has_model=has_model)
         log.info("continuing after step %d", saved.step)
     try:
         return loop.run()
     finally:
-        recorder.close()
+        if recorder:
+            recorder.close()
+
+
+def started_from(model: Path, folder: Path) -> str:
+    """Return the hash of the weights that a run begins with; one that goes on needs them no more."""
+    try:
+        return weights_hash(model)
+    except UserError:
+        record = folder / "run.json"
+        before = read_json(record)["keys"].get("train.start_from") if record.exists() else None
+        if before is None or not state_folders(folder / "state"):
+            raise
+        return str(before)
+
+
+def common_state(folder: Path, ranks: Ranks) -> State | None:
+    """Return the state to go on from, None where there is none; UserError where ranks do not find the same one."""
+    saved = load_state(folder)
+    found = ranks.gather(saved.step if saved else 0)
+    if len(set(found)) > 1:
+        raise UserError(
+            f"{folder}: processes find states after different steps ({listed(map(str, found))}); expected one folder "
+            "that all of them see: put the work folder on a disk that all machines share, and run again."
+        )
+    return saved
+
+
+def dtype_called(name: str | None) -> torch.dtype | None:
+    """Return torch's type of a name such as "bfloat16"; None, which is float32, for None."""
+    return None if name is None else getattr(torch, name)
 
 
 def choose_amp(

@@ -22,7 +22,7 @@ class WeightChange:
 
 def beginning(values: Tensor) -> Tensor:
     """Return the first rows of a parameter that hold some thousand values, at least one row: a view, not a copy."""
-    if values.ndim == 0:
+    if values.ndim == 0 or not len(values):
         return values
     each = max(1, values[0].numel())
     return values[: max(1, MOST_VALUES // each)]

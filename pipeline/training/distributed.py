@@ -5,8 +5,9 @@ Rank 0 alone writes. Every method is called by all ranks in the same order, and 
 
 import json
 import os
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any
 
@@ -22,6 +23,7 @@ SILENCE = timedelta(minutes=30)  # one rank may validate a large volume while th
 ADDRESS = ("MASTER_ADDR", "MASTER_PORT")
 ALONE = Rank()
 CPU = torch.device("cpu")
+LOST = re.compile(r"gloo|NCCL|Connection (closed|reset)|Broken pipe", re.IGNORECASE)  # of what torch says
 
 
 class Ranks:
@@ -76,6 +78,13 @@ class Ranks:
         devices = [self.device] if self.device.type == "cuda" else None
         return DistributedDataParallel(net, device_ids=devices)
 
+    def apart(self, wrapped: nn.Module) -> AbstractContextManager[None]:
+        """Return a context in which backward passes add to each rank's own gradients: more of the batch is to come."""
+        return wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) else nullcontext()
+
+
+NOBODY_ELSE = Ranks()
+
 
 @contextmanager
 def joined(rank: Rank, device: torch.device) -> Iterator[Ranks]:
@@ -112,6 +121,13 @@ def joined(rank: Rank, device: torch.device) -> Iterator[Ranks]:
         ) from error
     try:
         yield Ranks(rank, device)
+    except RuntimeError as error:
+        if not LOST.search(str(error)):
+            raise
+        raise UserError(
+            "another process of this run has ended, and its own message says why; mend that, and the same command goes "
+            "on after the last state that was saved."
+        ) from error
     finally:
         distributed.destroy_process_group()
 

@@ -26,8 +26,9 @@ class Ledger:
         self.voxels = np.zeros((len(self.targets), 2), np.int64)
 
     def add(self, cases: Sequence[str], losses: Sequence[float], overlap: Overlap | None) -> None:
-        """Count the patches of a step: their cases and losses, and what was predicted where that was measured."""
-        scores = [None] * len(cases) if overlap is None else overlap.dice_of_samples()
+        """Count the patches of a step: their cases and losses, and what was predicted in the first of them."""
+        scores: list[float | None] = [] if overlap is None else overlap.dice_of_samples()
+        scores += [None] * (len(cases) - len(scores))
         for case, loss, dice in zip(cases, losses, scores, strict=True):
             patches, loss_sum, measured, dice_sum = self.sums.get(case, (0, 0.0, 0, 0.0))
             found = (0, 0.0) if dice is None else (1, dice)

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +17,20 @@ from pipeline.log import log
 from pipeline.sampling.batch import Batch
 from pipeline.training.average import Average
 from pipeline.training.checkpoint import State, save_state
+from pipeline.training.notice import Notice
 from pipeline.training.optimise import optimiser_tensors, restore_optimiser
+from pipeline.training.owner import Owner, Superseded
 from pipeline.training.recorder import Recorder
 from pipeline.training.schedule import learning_rate
 from pipeline.training.signs import strange_labels
-from pipeline.training.step import Diverged, Step, StepResult
+from pipeline.training.step import Diverged, Drawn, Step, StepResult
 from pipeline.training.stop import StopRequest
 from pipeline.training.validate import Validation
 
 PARTS = ("net/", "optimiser/", "average/")  # of the saved tensors' names
 MEASURED_STEPS = 20  # after which train.minutes becomes a step count
 NO_RESULT = StepResult(math.nan, {}, math.nan, math.nan, math.nan, None, ())  # of a step whose loss raised an error
+SEEDS_OF_A_RANK = 2**40  # more than a run has steps
 UNKNOWN_END = 10**9  # until then batches come without end
 
 
@@ -46,20 +48,23 @@ class Progress:
 
 
 class Loop:
-    """A run from wherever it stands to its end.
+    """A run from wherever it stands to its end, on one rank or on each of several.
 
-    batches: (first step, step to stop before) -> the batches of these steps. validate: scores the held-out volumes and
-    calls what it is given now and then; None where none are held out. keep: writes the model folder, given the step and
-    the Dice that it was chosen by.
+    recorder: None on all ranks but the first, which alone writes. batches: (first step, step to stop before) -> the
+    batches of these steps. validate: scores the held-out volumes and calls what it is given now and then; None where
+    none are held out. keep: writes the model folder, given the step and the Dice that it was chosen by. owner: this
+    process's claim on the run; None where nobody else can have one.
     """
 
     def __init__(
-        self, step: Step, train: TrainSection, seed: int, states: Path, recorder: Recorder, *,
+        self, step: Step, train: TrainSection, seed: int, states: Path, recorder: Recorder | None, *,
         batches: Callable[[int, int], Iterator[Batch]],
         validate: Callable[[Callable[[], None]], Validation] | None,
-        keep: Callable[[int, float | None], None],
+        keep: Callable[[int, float | None], None], owner: Owner | None = None,
     ) -> None:  # fmt: skip
         self.step, self.train, self.seed, self.states, self.recorder = step, train, seed, states, recorder
+        self.ranks, self.owner = step.ranks, owner
+        self.notice = Notice(states.parent)
         self.batches, self.validate, self.keep = batches, validate, keep
         self.progress = Progress(steps=None if train.minutes else train.steps)
         self.average = Average(step.net, train.average) if train.average else None
@@ -79,12 +84,12 @@ class Loop:
         if not has_model:  # the next validation then writes one, and the last one is made again
             self.progress = replace(self.progress, validated=0, best_dice=None, best_step=0, stale_validations=0)
         self._tell_circumstances(saved.facts.get("circumstances", {}))
-        if "recorded" in saved.facts:
+        if self.recorder and "recorded" in saved.facts:
             self.recorder.resume(saved.facts["recorded"])
 
     def _tell_circumstances(self, before: dict[str, Any]) -> None:
         """Say where the run will not have the bits of one that was left alone."""
-        now = circumstances(self.step.device)
+        now = self._circumstances()
         changed = [f"{name}: {before[name]} then, {now[name]} now" for name in before if before[name] != now.get(name)]
         if changed:
             log.warning(
@@ -94,7 +99,11 @@ class Loop:
             log.info("the state is exact, but without train.deterministic=true steps do not repeat to the last bit")
 
     def save(self) -> None:
-        """Write the state after the last finished step."""
+        """Write the state after the last finished step. Raises Superseded where another process has the run."""
+        if self.recorder is None:
+            return
+        self._check_owner()
+        began = time.monotonic()
         tensors = {f"net/{k}": v for k, v in self.step.net.state_dict().items()}
         tensors |= {f"optimiser/{k}": v for k, v in optimiser_tensors(self.step.net, self.step.optimiser).items()}
         if self.average:
@@ -103,11 +112,20 @@ class Loop:
             "progress": asdict(self.progress),
             "scaler": self.step.scaler.state_dict(),
             "amp": None if self.step.amp is None else str(self.step.amp).removeprefix("torch."),
-            "circumstances": circumstances(self.step.device),
+            "circumstances": self._circumstances(),
             "recorded": self.recorder.state(),
         }
         save_state(self.states, State(self.progress.step, tensors, facts))
+        self.notice.took("saving the state", time.monotonic() - began)
         self.saved_at = time.monotonic()
+
+    def _circumstances(self) -> dict[str, Any]:
+        return circumstances(self.step.device) | {"ranks": self.ranks.count}
+
+    def _check_owner(self) -> None:
+        """Raise Superseded where another process has the run."""
+        if self.owner:
+            self.owner.check()
 
     def run(self) -> Progress:
         """Train to the end, which a validation and its state are, and return how it went.
@@ -118,8 +136,11 @@ class Loop:
             try:
                 while not self.finished():
                     self._advance(stop)
+            except Superseded:
+                raise
             except Interrupted:
                 self.save()
+                self.ranks.any(False)  # the others wait for the state: what started them ends all once one has left
                 raise
             finally:
                 self.stream = None  # ends its processes
@@ -134,8 +155,7 @@ class Loop:
 
     def _advance(self, stop: StopRequest) -> None:
         """Take a step, or validate where that is due."""
-        stop.check()
-        self._heed_watchdog()
+        self._heed(stop)
         if self._validation_due():
             with self.average.applied() if self.average else nullcontext():
                 self._validate(stop)
@@ -158,43 +178,56 @@ class Loop:
         began = time.perf_counter()
         batch = self._next_batch()
         waited = time.perf_counter() - began
-        torch.manual_seed(self.seed * 1_000_003 + number)  # dropout depends on the step alone, so no state is saved
+        # Dropout depends on step and rank alone, so that no state is saved.
+        torch.manual_seed(self.seed * 1_000_003 + number + self.ranks.number * SEEDS_OF_A_RANK)
         lr = learning_rate(number, self.progress.steps, self.train)
-        record = partial(self.recorder.step, number, self.progress.steps, batch, lr=lr, wait_s=waited)
+        measured = self.recorder is not None and self.recorder.measures(number)
         try:
-            result = self.step(number, batch, lr, measured=self.recorder.measures(number))
+            result = self.step(number, batch, lr, measured=measured)
         except Exception as error:
-            self._tell_end(error, number, batch, partial(record, step_s=time.perf_counter() - began, last=True))
+            self._tell_end(error, number, batch, lr=lr, wait_s=waited, step_s=time.perf_counter() - began)
             raise
         if self.average:
             self.average.update(number)
         spent = time.perf_counter() - began
         self.progress = replace(self.progress, step=number, seconds=self.progress.seconds + spent)
-        record(result, step_s=spent)
+        self.notice.took("a step", spent)
+        if self.recorder:
+            if self.recorder.writes(number):
+                self._check_owner()
+            self.recorder.step(number, self.progress.steps, batch, result, lr=lr, wait_s=waited, step_s=spent)
 
-    def _tell_end(self, error: Exception, number: int, batch: Batch, record: Callable[[StepResult], None]) -> None:
+    def _tell_end(self, error: Exception, number: int, batch: Batch, **pace: float) -> None:
         """Record the step that an error ended, where its numbers or labels are to blame, and say what is wrong.
 
         Raises UserError with the watchdog's finding where it has one; else the error stays what it is.
         """
+        if self.recorder is None:
+            return
         if isinstance(error, Diverged):
-            record(error.result)
+            result = error.result
         elif strange_labels(batch.labels, len(self.recorder.head.labels.names)):
-            record(NO_RESULT)
+            result = replace(NO_RESULT, drawn=tuple(Drawn(draw.case, draw.label) for draw in batch.draws))
         else:
             return
+        self.recorder.step(number, self.progress.steps, batch, result, last=True, **pace)
         standing = self.recorder.watchdog.standing
         if standing:
             what = str(error) if isinstance(error, UserError) else f"step {number}: {type(error).__name__}: {error}."
             raise UserError(f"{what} This looks like {standing[0]}") from error
 
-    def _heed_watchdog(self) -> None:
-        """End a run in which something is wrong, where it is to end then; its state is saved first."""
-        standing = self.recorder.watchdog.standing
-        if standing and self.train.on_sickness == "stop":
+    def _heed(self, stop: StopRequest) -> None:
+        """End a run that is asked to stop, or in which something is wrong where it is to end then: on all ranks."""
+        self._check_stop(stop)
+        if self.train.on_sickness != "stop":
+            return
+        standing = self.recorder.watchdog.standing if self.recorder else []
+        sickness = self.ranks.of_first(str(standing[0]) if standing else None)
+        if sickness is not None:
             self.save()
+            self.ranks.any(False)
             raise UserError(
-                f"train.on_sickness=stop: after step {self.progress.step} the run looks ill. {standing[0]} Its state "
+                f"train.on_sickness=stop: after step {self.progress.step} the run looks ill. {sickness} Its state "
                 "is saved: train.on_sickness=warn goes on with it as it is, a changed config needs train.restart=true."
             )
 
@@ -208,7 +241,7 @@ class Loop:
         """Set the length of a run that was given in minutes, once enough steps were timed."""
         if self.progress.steps is None and self.progress.step >= MEASURED_STEPS and self.train.minutes:
             each = self.progress.seconds / self.progress.step
-            steps = max(self.progress.step, round(self.train.minutes * 60 / each))
+            steps = self.ranks.of_first(max(self.progress.step, round(self.train.minutes * 60 / each)))
             self.progress = replace(self.progress, steps=steps)
             log.info("train.minutes=%g at %.3g s a step: %d steps", self.train.minutes, each, steps)
 
@@ -222,7 +255,8 @@ class Loop:
         step, best = self.progress.step, self.progress.best_dice
         dice = self._score(stop)
         if dice is None or best is None or dice > best:
-            self.keep(step, dice)
+            if self.recorder:
+                self.keep(step, dice)
             self.progress = replace(self.progress, best_dice=dice, best_step=step, stale_validations=0)
         else:
             self.progress = replace(self.progress, stale_validations=self.progress.stale_validations + 1)
@@ -230,11 +264,31 @@ class Loop:
 
     def _score(self, stop: StopRequest) -> float | None:
         """Return the mean Dice of the held-out volumes, None where none are held out or no class is in any of them."""
-        result = None if self.validate is None else self.validate(stop.check)
-        self.recorder.validation(self.progress.step, result)
+        result = None if self.validate is None else self.validate(self._check_between(stop))
+        if self.recorder:
+            self._check_owner()
+            self.recorder.validation(self.progress.step, result)
         if result is None:
             return None
         if math.isnan(result.mean):
             log.warning("no held-out case has any class: there is nothing to choose a model by, the latest is kept")
             return None
         return result.mean
+
+    def _check_between(self, stop: StopRequest) -> Callable[[], None]:
+        """Return what validation calls between its operations, on all ranks alike: it raises where a stop is asked."""
+        before = time.perf_counter()
+
+        def check() -> None:
+            nonlocal before
+            now = time.perf_counter()
+            self.notice.took("a part of a validation", now - before)
+            before = now
+            self._check_stop(stop)
+
+        return check
+
+    def _check_stop(self, stop: StopRequest) -> None:
+        """Raise Interrupted, on all ranks, where a signal has come to one of them."""
+        if self.ranks.any(stop.asked is not None):
+            raise Interrupted(f"stopped by {stop.asked or 'a signal to another rank'}")

@@ -49,20 +49,21 @@ class Recorder:
     """Turns steps into `Vitals` and validations into `Checkup`, shows one step in `every`, lets a watchdog see them.
 
     parts: names of the loss's terms. cases: names of the training cases. after_step: where a resumed run goes on; what
-    was written beyond it is dropped, and what was written before is seen by the watchdog.
+    was written beyond it is dropped, and what was written before is seen by the watchdog. after_validation: the last
+    one that stands, where that of the saved step is made again.
     """
 
     def __init__(
         self, folder: Path, head: Head, parts: Sequence[str], cases: Sequence[str], device: torch.device, *,
-        facts: RunFacts, every: int, after_step: int,
+        facts: RunFacts, every: int, after_step: int, after_validation: int | None = None,
     ) -> None:  # fmt: skip
         self.head, self.device, self.every, self.last_step = head, device, every, after_step
         columns = ["step", "loss", *(f"{name}_part" for name in parts), "lr", "grad_norm", "logits_min", "logits_max"]
         columns += ["patches_per_second", "wait_share", "memory_bytes"]
         columns += ["dice", *(f"dice {name}" for name in head.target_names)]
-        self.table = Table(folder / "train.csv", columns, after_step)
+        self.table = Table(folder / "train.csv", columns, after_step, after_validation)
         self.board = Board(folder, after_step)
-        self.journal = Journal(folder, facts, after_step)
+        self.journal = Journal(folder, facts, after_step, after_validation)
         self.watchdog = Watchdog(facts)
         self.watchdog.replay(*read_records(folder))
         self._tell(self.watchdog.standing)
@@ -84,6 +85,10 @@ class Recorder:
         """Say whether a step is shown."""
         return step % self.every == 0 or step == 1
 
+    def writes(self, step: int) -> bool:
+        """Say whether a step is written down."""
+        return step <= EVERY_STEP_UNTIL or self.shows(step)
+
     def measures(self, step: int) -> bool:
         """Say whether every sign of a step is measured."""
         return step <= MEASURED_STEPS or self.shows(step)
@@ -94,7 +99,8 @@ class Recorder:
     ) -> None:  # fmt: skip
         """Record one step. last: whether it ended the run."""
         shown = self.shows(step) or last
-        drawn, cases = count_drawn(batch.draws, self.head.labels), tuple(draw.case for draw in batch.draws)
+        drawn = count_drawn((each.label for each in result.drawn), self.head.labels)
+        cases = tuple(each.case for each in result.drawn)
         self.tally.add(drawn, cases)
         looked_at = shown or (step <= MEASURED_STEPS and step % LOOK_EVERY_STEPS == 0)
         overlap = self._overlap(batch, result) if looked_at else None
@@ -103,7 +109,7 @@ class Recorder:
         self.last_step = step
         for pace in (self.since_recorded, self.since_shown):
             pace.append(Pace(len(cases), wait_s, step_s))
-        if shown or step <= EVERY_STEP_UNTIL:
+        if last or self.writes(step):
             vitals = self._vitals(step, batch, result, lr, drawn, overlap)
             self._record(vitals, last=last)
             if shown:
@@ -125,7 +131,7 @@ class Recorder:
             logits_min=result.logits_min, logits_max=result.logits_max, drawn=drawn,
             predicted=overlap.predicted if overlap else {}, dice=overlap.dice if overlap else {},
             wait_s=fmean(pace.wait_s for pace in paces), step_s=fmean(pace.step_s for pace in paces),
-            memory_bytes=peak_memory_bytes(self.device), cases=tuple(draw.case for draw in batch.draws),
+            memory_bytes=peak_memory_bytes(self.device), cases=tuple(each.case for each in result.drawn),
             strange_labels=strange_labels(batch.labels, len(self.head.labels.names)),
             image_std=float(batch.image.std()) if self.measures(step) else None, update_share=result.update_share,
         )  # fmt: skip
@@ -183,7 +189,8 @@ class Recorder:
         self.table.add({"step": step, **row})
         scalars = numbers({"dice/mean": result.mean, **{f"dice/{name}": value for name, value in result.dice.items()}})
         self.board.scalars(scalars, step)
-        self.board.overlay("validation", result.picture, step)
+        if result.picture is not None:
+            self.board.overlay("validation", result.picture, step)
         self._show_cases()
         by_target = ", ".join(f"{name} {value:.3f}" for name, value in result.dice.items())
         log.info("step %d: validation Dice %.4f (%s)", step, result.mean, by_target)

@@ -5,7 +5,6 @@ import threading
 from types import FrameType
 from typing import Any
 
-from pipeline.errors import Interrupted
 from pipeline.log import log
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -36,8 +35,3 @@ class StopRequest:
             raise KeyboardInterrupt
         self.asked = name
         log.info("%s: stopping after this step, once the state is saved.", name)
-
-    def check(self) -> None:
-        """Raise Interrupted if a signal has come."""
-        if self.asked:
-            raise Interrupted(f"stopped by {self.asked}")

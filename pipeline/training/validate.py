@@ -15,6 +15,7 @@ from pipeline.inference.segment import segment
 from pipeline.model import ModelFacts
 from pipeline.report.figures import overlay_slice
 from pipeline.store.reader import PreparedCase
+from pipeline.training.distributed import NOBODY_ELSE, Ranks
 from pipeline.training.volume_scores import VolumeScores, partners_of, score_volume
 from pipeline.volume.volume import Volume
 
@@ -25,13 +26,14 @@ class Validation:
 
     dice: mean over cases by target of the head, a class or region, NaN where no case has it, nor any prediction.
     mean: over cases of the mean over their targets; NaN where no target is anywhere.
-    picture: the first case's slice with most foreground, truth and prediction over it, (height, width, 3) uint8.
+    picture: the first case's slice with most foreground, truth and prediction over it, (height, width, 3) uint8; on the
+        first rank its own first case's, None on a rank that had no case.
     The others are as in `monitor.checkup.Checkup`; NaN where there is nothing to tell.
     """
 
     dice: dict[str, float]
     mean: float
-    picture: np.ndarray
+    picture: np.ndarray | None
     near_dice: dict[str, float] = field(default_factory=dict)
     partner_dice: dict[str, float] = field(default_factory=dict)
     truth_share: dict[str, float] = field(default_factory=dict)
@@ -41,28 +43,38 @@ class Validation:
 
 def validate(
     net: nn.Module, cases: Sequence[PreparedCase], facts: ModelFacts, infer: InferSection,
-    device: torch.device, check: Callable[[], None],
+    device: torch.device, check: Callable[[], None], ranks: Ranks = NOBODY_ELSE,
 ) -> Validation:  # fmt: skip
-    """Segment every case (at least one) on the training grid and score it by Dice.
+    """Segment every case (at least one) on the training grid and score it by Dice; each of several ranks its share.
 
-    check: called before every group of windows; it may raise to end the validation.
+    check: called before every group of windows, where there are several ranks before every case; it may raise to end
+    the validation, on all of them.
     """
-    predict = interruptible(predictor(net, facts.head, infer, device), check)
+    predict = predictor(net, facts.head, infer, device)
+    if ranks.count == 1:
+        predict = interruptible(predict, check)
     partners = partners_of(facts.head)
-    scores: dict[str, VolumeScores] = {}
+    mine: dict[str, VolumeScores] = {}
     picture = None
-    for case in cases:
+    for first in range(0, len(cases), ranks.count):
+        if ranks.count > 1:
+            check()
+        if first + ranks.number >= len(cases):
+            break
+        case = cases[first + ranks.number]
         image, truth = case.read((0, 0, 0), case.grid.shape_vox)
         prediction = segment(Volume(image, case.grid), predict, facts, infer).voxels
-        scores[case.name] = score_volume(truth, prediction, facts.head, facts.patch_vox, partners)
+        mine[case.name] = score_volume(truth, prediction, facts.head, facts.patch_vox, partners)
         if picture is None:
             z = int(np.argmax(np.count_nonzero((truth > 0) & (truth <= len(facts.labels.names)), axis=(0, 1))))
             picture = overlay_slice(image[..., z], truth[..., z], prediction[..., z], facts.intensity.window_hu)
-    assert picture is not None, "no case to validate on"
+    told = ranks.gather({name: found.to_json() for name, found in mine.items()})
+    by_name = {name: VolumeScores.from_json(found) for one in told for name, found in one.items()}
+    scores = {case.name: by_name[case.name] for case in cases}
     return gathered(scores, ("background", *facts.labels.names), picture)
 
 
-def gathered(scores: Mapping[str, VolumeScores], classes: Sequence[str], picture: np.ndarray) -> Validation:
+def gathered(scores: Mapping[str, VolumeScores], classes: Sequence[str], picture: np.ndarray | None) -> Validation:
     """Return the scores of all cases together. classes: their names, background included."""
 
     def mean_by_target(what: Callable[[VolumeScores], dict[str, float]]) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
+from typing import Any
 
 import numpy as np
 from scipy.ndimage import find_objects
@@ -28,6 +29,15 @@ class VolumeScores:
     near_dice: dict[str, float]
     partner_dice: dict[str, float]
     confusion: np.ndarray
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `from_json` reads."""
+        return {**vars(self), "confusion": self.confusion.tolist()}
+
+    @classmethod
+    def from_json(cls, saved: Mapping[str, Any]) -> "VolumeScores":
+        """Return what `to_json` gave."""
+        return cls(**{**saved, "confusion": np.array(saved["confusion"], np.int64)})
 
 
 def score_volume(

@@ -22,7 +22,7 @@ def index(make_point_case, sided):
 
 def test_draws_are_counted_by_class_and_classes_not_drawn_have_zero(index, sided):
     draws = [draw(index, SAMPLE, 0, step, slot) for step in range(30) for slot in range(2)]
-    counts = count_drawn(draws, sided)
+    counts = count_drawn((drawn.label for drawn in draws), sided)
     assert sum(counts.values()) == 30
     assert count_drawn([], sided) == {"left": 0, "right": 0, "middle": 0}
 

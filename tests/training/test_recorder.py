@@ -13,7 +13,7 @@ from pipeline.labels import Labels, Region
 from pipeline.monitor.checkup import TrainingCase
 from pipeline.monitor.journal import read_records
 from pipeline.monitor.table import read_rows
-from pipeline.training.step import StepResult
+from pipeline.training.step import Drawn, StepResult
 from pipeline.training.validate import Validation
 
 
@@ -21,7 +21,7 @@ from pipeline.training.validate import Validation
 def result() -> StepResult:
     logits = torch.zeros(2, 3, 8, 8, 8)
     logits[:, 1, :2] = 1.0  # bone in a quarter of the voxels
-    return StepResult(0.75, {"dice": 1.0, "ce": 0.5}, 2.0, 0.0, 1.0, logits, (0.5, 1.0))
+    return StepResult(0.75, {"dice": 1.0, "ce": 0.5}, 2.0, 0.0, 1.0, logits, (0.5, 1.0), drawn_of(["case_0", "case_1"]))
 
 
 def test_speeds_are_means_since_the_last_shown_step_and_positives_are_counted(
@@ -68,9 +68,14 @@ def test_a_head_of_regions_has_a_column_a_region(facts, make_recorder, tmp_path:
     assert {key: value for key, value in row.items() if key.startswith("dice ")} == {"dice body": "0.5"}
 
 
-def step_of(batch, *cases):
-    """Return a batch with patches of these cases, the first of which is positive."""
-    return replace(batch, draws=tuple(replace(batch.draws[min(i, 1)], case=case) for i, case in enumerate(cases)))
+def drawn_of(cases):
+    """Return where two patches came from; the first one is positive."""
+    return tuple(Drawn(case, label) for case, label in zip(cases, (1, None), strict=True))
+
+
+def step_of(result, *cases):
+    """Return the result of a step with patches of these cases."""
+    return replace(result, drawn=drawn_of(cases))
 
 
 def test_shares_by_class_and_case_are_told_with_the_step_they_were_counted_from(
@@ -79,7 +84,7 @@ def test_shares_by_class_and_case_are_told_with_the_step_they_were_counted_from(
     recorder = make_recorder(tmp_path, facts.head, cases=("a", "b", "c"), after_step=20)
     with caplog.at_level("INFO"):
         for step, cases in ((21, "bb"), (22, "ab")):
-            recorder.step(step, 30, step_of(batch, *cases), result, lr=0.01, wait_s=0.1, step_s=0.5)
+            recorder.step(step, 30, batch, step_of(result, *cases), lr=0.01, wait_s=0.1, step_s=0.5)
         recorder.close()
     assert "positive patches by class since step 21: bone 100.0%, gland 0.0%" in caplog.messages
     assert "patches by case since step 21: b 75.0%, a 25.0%, c 0.0%" in caplog.messages
@@ -99,8 +104,7 @@ def test_of_very_many_cases_ten_are_named_and_so_is_each_that_supplies_over_a_te
     names = [f"case{i:04d}" for i in range(1000)]
     recorder = make_recorder(tmp_path, facts.head, cases=names)
     for step in range(1, 10):
-        drawn = step_of(batch, "case0500", names[step])
-        recorder.step(step, 9, drawn, result, lr=0.01, wait_s=0.1, step_s=0.5)
+        recorder.step(step, 9, batch, step_of(result, "case0500", names[step]), lr=0.01, wait_s=0.1, step_s=0.5)
     with caplog.at_level("INFO"):
         recorder.close()
     (told,) = [message for message in caplog.messages if message.startswith("patches by case")]
@@ -114,12 +118,12 @@ def test_a_resumed_run_tells_what_was_drawn_before_and_counts_on(
     facts, batch, result, make_recorder, tmp_path, caplog
 ) -> None:
     first = make_recorder(tmp_path, facts.head, cases=("a", "b"))
-    first.step(1, 3, step_of(batch, "a", "a"), result, lr=0.01, wait_s=0.1, step_s=0.5)
+    first.step(1, 3, batch, step_of(result, "a", "a"), lr=0.01, wait_s=0.1, step_s=0.5)
     again = make_recorder(tmp_path, facts.head, cases=("a", "b"), after_step=1)
     with caplog.at_level("INFO"):
         again.resume(first.state())
     assert "patches by case since step 1: a 100.0%, b 0.0%" in caplog.messages
-    again.step(2, 3, step_of(batch, "b", "b"), result, lr=0.01, wait_s=0.1, step_s=0.5)
+    again.step(2, 3, batch, step_of(result, "b", "b"), lr=0.01, wait_s=0.1, step_s=0.5)
     assert again.tally.case_shares() == {"a": 0.5, "b": 0.5}
 
 
@@ -152,7 +156,7 @@ def test_a_validation_is_written_down_with_what_training_gave_since_the_last(
     facts, batch, result, make_recorder, tmp_path
 ) -> None:
     recorder = make_recorder(tmp_path, facts.head)
-    recorder.step(1, 4, step_of(batch, "case_0", "case_0"), result, lr=0.01, wait_s=0.1, step_s=0.5)
+    recorder.step(1, 4, batch, step_of(result, "case_0", "case_0"), lr=0.01, wait_s=0.1, step_s=0.5)
     nowhere = {"bone": 0.5, "gland": float("nan")}
     share = {"background": 1.0, "bone": 0.0, "gland": 0.0}
     seen = Validation(
