@@ -12,6 +12,8 @@ class RunFacts:
     entropy: the part of the loss that is a cross-entropy over all voxels ("ce" or "bce"), None where there is none.
     lr: the largest rate. warmup_steps: before it is reached. batch: samples that a norm sees together.
     batch_norm: whether the network has one. not_hu: training cases whose intensities do not look like HU, and why.
+    cases: how many are learnt from. steps: length of the run, None where that is not known yet. warm: whether it began
+    with trained weights. amp: type of mixed precision, such as "float16", None for float32.
     """
 
     network: str
@@ -26,3 +28,7 @@ class RunFacts:
     batch: int
     batch_norm: bool
     not_hu: dict[str, str]
+    cases: int = 0
+    steps: int | None = None
+    warm: bool = False
+    amp: str | None = None

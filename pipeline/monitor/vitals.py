@@ -15,6 +15,8 @@ class Vitals:
     strange_labels: values (at most 5) of the batch's labels that are neither a class index nor 255.
     image_std: standard deviation of the batch's standardised intensities; about 1 is usual; None where not measured.
     update_share: length of the step's change of the weights, divided by that of the weights; None where not measured.
+    since_start: steps since the process began or took the run up again, this one included; None where not known.
+    ended: whether this step ended the run by an error.
     wait_s: time that the step waited for its batch. step_s: the whole step, waiting included; both are means over the
     steps since the last record. memory_bytes: peak of the process, on CUDA of the device.
     cases: names of the cases in the batch, one a slot.
@@ -38,3 +40,5 @@ class Vitals:
     strange_labels: tuple[float, ...] = ()
     image_std: float | None = None
     update_share: float | None = None
+    since_start: int | None = None
+    ended: bool = False

@@ -2,14 +2,16 @@
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from heapq import merge
 from operator import attrgetter
 from typing import NamedTuple
 
 from pipeline.monitor.checkup import Checkup
 from pipeline.monitor.facts import RunFacts
-from pipeline.monitor.symptoms.diagnose import diagnose
+from pipeline.monitor.symptoms.diagnose import CHECKUP_RULES, STEP_RULES, Rule, found_by, unexplained
 from pipeline.monitor.symptoms.finding import Finding
+from pipeline.monitor.symptoms.window import LATEST
 from pipeline.monitor.vitals import Vitals
 
 FIRST, RECENT = 100, 200  # records that are looked at: of the beginning, and of what follows
@@ -28,9 +30,11 @@ class Watchdog:
     """Holds a run's recent records and what is wrong with it.
 
     It looks at step 1, then once in ten steps, or a hundredth of the run so far where that is more, and at each
-    validation. Replaying the records of a run through it finds what was found while the run went on.
+    validation, where alone it goes through the rules of validations. Replaying the records of a run through it finds
+    what was found while the run went on.
 
-    noticed: each disease once, in the order found. standing: what the last look found.
+    noticed: each disease once, in the order found. standing: what the last look found. checkups: all of them, the
+    training cases of the last ones only.
     """
 
     def __init__(self, facts: RunFacts) -> None:
@@ -40,6 +44,7 @@ class Watchdog:
         self.first: list[Vitals] = []
         self.recent: deque[Vitals] = deque(maxlen=RECENT)
         self.checkups: list[Checkup] = []
+        self.of_checkups: list[Finding] = []
         self.looked_at_step = 0
 
     @property
@@ -53,7 +58,7 @@ class Watchdog:
         last: whether the run ends with this record, which is always looked at.
         """
         if isinstance(record, Checkup):
-            self.checkups.append(record)
+            self._add_checkup(record)
             return self.look(record.step)
         (self.first if len(self.first) < FIRST else self.recent).append(record)
         return self.look(record.step) if last or self._is_time(record.step) else []
@@ -69,11 +74,21 @@ class Watchdog:
     def look(self, step: int) -> list[Finding]:
         """Find what is wrong now, and return what was not found before."""
         self.looked_at_step = step
-        self.standing = diagnose([*self.first, *self.recent], self.facts, self.checkups)
+        self.standing = unexplained([*self._found_by(STEP_RULES), *self.of_checkups])
         known = {finding.name for finding in self.findings}
         new = [finding for finding in self.standing if finding.name not in known]
         self.noticed += [Noticed(step, finding) for finding in new]
         return new
+
+    def _add_checkup(self, checkup: Checkup) -> None:
+        """Take a checkup, and find what is wrong with the scores."""
+        self.checkups.append(checkup)
+        if len(self.checkups) > LATEST:
+            self.checkups[-LATEST - 1] = replace(self.checkups[-LATEST - 1], training={})
+        self.of_checkups = self._found_by(CHECKUP_RULES)
+
+    def _found_by(self, rules: Iterable[Rule]) -> list[Finding]:
+        return found_by(rules, [*self.first, *self.recent], self.facts, self.checkups)
 
     def _is_time(self, step: int) -> bool:
         """Say whether a step begins another ten, and a hundredth of the run has passed, since the last look."""

@@ -8,10 +8,11 @@ from pipeline.errors import ExitCode, UserError
 from pipeline.log import log, prose_table, table
 from pipeline.monitor.checkup import TrainingCase
 from pipeline.monitor.journal import VITALS, Records, read_facts, read_records
+from pipeline.monitor.symptoms.cases import worst_cases
+from pipeline.monitor.symptoms.window import later
 from pipeline.monitor.watchdog import Watchdog
 
 COLUMNS = ("what", "when", "evidence", "cure")
-WORST = 5  # training cases that are named
 
 
 def run(folders: Sequence[Path]) -> ExitCode:
@@ -47,14 +48,13 @@ def report(folder: Path, watchdog: Watchdog, records: Records) -> None:
     log.info("%s: %s", folder, state(folder, records))
     if watchdog.noticed:
         prose_table(f"wrong with {folder}", COLUMNS, rows_of(watchdog))
-    learnt = next((checkup for checkup in reversed(records.checkups) if checkup.training), None)
-    if learnt is None:
+    recent = later(records.checkups)
+    if not recent:
         return
-    by_loss = sorted(learnt.training.items(), key=lambda item: -item[1].loss)
-    show_cases(f"training cases of highest loss before step {learnt.step}", by_loss)
-    scored = [(name, case) for name, case in learnt.training.items() if case.dice is not None]
-    by_dice = sorted(scored, key=lambda item: item[1].dice or 0.0)
-    show_cases(f"training cases of lowest Dice before step {learnt.step}", by_dice)
+    first = max((checkup.step for checkup in records.checkups if checkup.step < recent[0].step), default=0) + 1
+    steps = f"steps {first} to {recent[-1].step}"
+    show_cases(f"training cases of highest loss in {steps}", worst_cases(records.checkups))
+    show_cases(f"training cases of lowest Dice in {steps}", worst_cases(records.checkups, by="dice"))
 
 
 def state(folder: Path, records: Records) -> str:
@@ -89,9 +89,9 @@ def rows_of(watchdog: Watchdog) -> list[tuple[str, str, str, str]]:
 
 
 def show_cases(title: str, cases: Sequence[tuple[str, TrainingCase]]) -> None:
-    """Print the first few cases."""
+    """Print what cases gave."""
     rows = [
         (name, case.patches, f"{case.loss:.4f}", "" if case.dice is None else f"{case.dice:.4f}")
-        for name, case in cases[:WORST]
+        for name, case in cases
     ]
     table(title, ("case", "patches", "mean loss", "mean Dice"), rows)

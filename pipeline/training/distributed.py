@@ -6,6 +6,7 @@ Rank 0 alone writes. Every method is called by all ranks in the same order, and 
 import json
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
@@ -119,6 +120,7 @@ def joined(rank: Rank, device: torch.device) -> Iterator[Ranks]:
             f"process {rank.number} of {rank.count} did not meet the others at {place} within {MEETING.seconds} s "
             f"({str(error).splitlines()[0]}); start all of them, and let the machines reach each other."
         ) from error
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")  # of 1x1x1 kernels, the same
     try:
         yield Ranks(rank, device)
     except RuntimeError as error:

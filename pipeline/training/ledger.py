@@ -39,7 +39,7 @@ class Ledger:
     def cases(self) -> dict[str, TrainingCase]:
         """Return what each case gave, by name."""
         return {
-            name: TrainingCase(patches, loss_sum / patches, dice_sum / measured if measured else None)
+            name: TrainingCase(patches, loss_sum / patches, dice_sum / measured if measured else None, measured)
             for name, (patches, loss_sum, measured, dice_sum) in sorted(self.sums.items())
         }
 

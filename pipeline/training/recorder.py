@@ -28,7 +28,7 @@ from pipeline.training.step import StepResult
 from pipeline.training.validate import Validation
 
 NAMED_CASES = 10  # of thousands, in the log and on the board
-HELD_OUT = ("dice", "near_dice", "partner_dice", "truth_share", "predicted_share", "cases")  # of a checkup
+HELD_OUT = ("dice", "present_dice", "near_dice", "partner_dice", "truth_share", "predicted_share", "cases")  # scores
 MEASURED_STEPS = 50  # from the first, in which a sick run is to be told whatever is shown; later what is shown counts
 
 

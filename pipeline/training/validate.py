@@ -1,6 +1,5 @@
 """Scores of whole held-out volumes, through the code that users run."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -13,6 +12,7 @@ from pipeline.config.infer import InferSection
 from pipeline.inference.predict import Predict, predictor
 from pipeline.inference.segment import segment
 from pipeline.model import ModelFacts
+from pipeline.monitor.symptoms.window import mean
 from pipeline.report.figures import overlay_slice
 from pipeline.store.reader import PreparedCase
 from pipeline.training.distributed import NOBODY_ELSE, Ranks
@@ -34,6 +34,7 @@ class Validation:
     dice: dict[str, float]
     mean: float
     picture: np.ndarray | None
+    present_dice: dict[str, float] = field(default_factory=dict)
     near_dice: dict[str, float] = field(default_factory=dict)
     partner_dice: dict[str, float] = field(default_factory=dict)
     truth_share: dict[str, float] = field(default_factory=dict)
@@ -79,24 +80,19 @@ def gathered(scores: Mapping[str, VolumeScores], classes: Sequence[str], picture
 
     def mean_by_target(what: Callable[[VolumeScores], dict[str, float]]) -> dict[str, float]:
         found = [what(case) for case in scores.values()]
-        return {name: mean_of([case[name] for case in found]) for name in found[0]}
+        return {name: mean(case[name] for case in found) for name in found[0]}
 
     def share(voxels: np.ndarray) -> dict[str, float]:
         return dict(zip(classes, (voxels / max(1, voxels.sum())).tolist(), strict=True))
 
     confusion = np.sum([case.confusion for case in scores.values()], axis=0)
-    by_case = {name: mean_of([*case.dice.values()]) for name, case in scores.items()}
+    by_case = {name: mean(case.dice.values()) for name, case in scores.items()}
     return Validation(
-        dice=mean_by_target(attrgetter("dice")), near_dice=mean_by_target(attrgetter("near_dice")),
-        partner_dice=mean_by_target(attrgetter("partner_dice")), truth_share=share(confusion.sum(axis=1)),
-        predicted_share=share(confusion.sum(axis=0)), cases=by_case, mean=mean_of([*by_case.values()]), picture=picture,
+        dice=mean_by_target(attrgetter("dice")), present_dice=mean_by_target(attrgetter("present_dice")),
+        near_dice=mean_by_target(attrgetter("near_dice")), partner_dice=mean_by_target(attrgetter("partner_dice")),
+        truth_share=share(confusion.sum(axis=1)), predicted_share=share(confusion.sum(axis=0)), cases=by_case,
+        mean=mean(by_case.values()), picture=picture,
     )  # fmt: skip
-
-
-def mean_of(values: Sequence[float]) -> float:
-    """Return the mean of the values that are numbers, NaN where there is none."""
-    numbers = [value for value in values if not math.isnan(value)]
-    return float(np.mean(numbers)) if numbers else math.nan
 
 
 def interruptible(predict: Predict, check: Callable[[], None]) -> Predict:

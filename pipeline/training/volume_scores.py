@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import nan
+from math import isnan, nan
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ Box = tuple[slice, ...]
 class VolumeScores:
     """Dice by target of the head, NaN where there is none to tell, and the voxels by class.
 
-    near_dice: within a patch around the middle of the target's truth; NaN where the truth has none.
+    near_dice: within a patch around a voxel in the middle of the target's truth; NaN where the truth has none.
     partner_dice: of the target's prediction with the truth of its partner; NaN where the truth lacks one of them.
     confusion: see `metrics.overlap.confusion_matrix`.
     """
@@ -29,6 +29,11 @@ class VolumeScores:
     near_dice: dict[str, float]
     partner_dice: dict[str, float]
     confusion: np.ndarray
+
+    @property
+    def present_dice(self) -> dict[str, float]:
+        """`dice` of the targets that the truth has, NaN for the others."""
+        return {name: nan if isnan(self.near_dice[name]) else value for name, value in self.dice.items()}
 
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` reads."""
@@ -55,7 +60,7 @@ def score_volume(
     for name, target in targets.items():
         boxes = [found for label in target if (found := objects[label - 1]) is not None]
         if boxes:
-            box = box_around(boxes, patch_vox)
+            box = box_around(middle_of(truth, target, boxes), patch_vox)
             inside = confusion_matrix(truth[box], prediction[box], classes)
             near[name] = dice(confusion_of_union(inside, target)).item()
     return VolumeScores(
@@ -68,13 +73,23 @@ def score_volume(
     )
 
 
-def box_around(boxes: Sequence[Box], shape_vox: Int3) -> Box:
-    """Return the box of a shape around the middle of what some boxes hold together; it ends where the volume begins."""
-    found = []
-    for axis, size in zip(zip(*boxes, strict=True), shape_vox, strict=True):
-        middle = (min(side.start for side in axis) + max(side.stop for side in axis)) // 2
-        found.append(slice(max(0, middle - size // 2), middle - size // 2 + size))
-    return tuple(found)
+def middle_of(truth: np.ndarray, target: Sequence[int], boxes: Sequence[Box]) -> list[int]:
+    """Return the index of the voxel of a target that is nearest its centroid, which itself may lie beside the target.
+
+    truth: as in `score_volume`. boxes: of the target's classes, at least one.
+    """
+    hull = tuple(slice(min(s.start for s in side), max(s.stop for s in side)) for side in zip(*boxes, strict=True))
+    voxels = np.argwhere(np.isin(truth[hull], target))
+    # Half a voxel further: a box of even size then lies evenly around a block of even size.
+    distances = np.square(voxels - (voxels.mean(axis=0) + 0.5)).sum(axis=1)
+    nearest = voxels[distances.argmin()]
+    return [side.start + int(index) for side, index in zip(hull, nearest, strict=True)]
+
+
+def box_around(middle: Sequence[int], shape_vox: Int3) -> Box:
+    """Return the box of a shape around a voxel; it ends where the volume begins."""
+    starts = [index - size // 2 for index, size in zip(middle, shape_vox, strict=True)]
+    return tuple(slice(max(0, start), start + size) for start, size in zip(starts, shape_vox, strict=True))
 
 
 def dice_of_others(confusion: np.ndarray, truth: Sequence[int], prediction: Sequence[int]) -> float:

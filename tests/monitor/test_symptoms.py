@@ -8,46 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.monitor.checkup import Checkup, TrainingCase
-from pipeline.monitor.facts import RunFacts
 from pipeline.monitor.symptoms import cases, data, gradients, loss, outputs, validation
-from pipeline.monitor.symptoms.diagnose import EXPLAINS, RULES, diagnose
+from pipeline.monitor.symptoms.diagnose import CHECKUP_RULES, EXPLAINS, FIRST_STEPS, STEP_RULES, blame, diagnose
 from pipeline.monitor.symptoms.window import STEPS
 from pipeline.monitor.vitals import Vitals
-
-FACTS = RunFacts(
-    network="UNet3d", head="softmax", channels=3, classes=("left", "right"), targets=("left", "right"),
-    partners={"left": "right", "right": "left"}, entropy="ce", lr=1e-3, warmup_steps=5, batch=2, batch_norm=False,
-    not_hu={},
-)  # fmt: skip
-WELL = Vitals(
-    step=1, loss=0.8, lr=1e-3, grad_norm=0.5, logits_min=-2.0, logits_max=3.0, drawn={"left": 1, "right": 1},
-    predicted={}, wait_s=0.01, step_s=0.1, memory_bytes=0, cases=("a", "b"), parts={"dice": 0.9, "ce": 0.7},
-    losses=(0.7, 0.9), image_std=1.0, update_share=2e-3,
-)  # fmt: skip
-CHECKUP = Checkup(
-    step=300, dice={"left": 0.7, "right": 0.6}, near_dice={"left": 0.75, "right": 0.65},
-    partner_dice={"left": 0.0, "right": 0.0}, truth_share={"background": 0.98, "left": 0.01, "right": 0.01},
-    predicted_share={"background": 0.97, "left": 0.02, "right": 0.01}, cases={"z": 0.65},
-    training_dice={"left": 0.8, "right": 0.7}, training={},
-)  # fmt: skip
-
-
-def records(count: int = 60, **changes) -> list[Vitals]:
-    return [replace(WELL, step=step, **changes) for step in range(1, count + 1)]
-
-
-def names(history, facts=FACTS, checkups=()) -> list[str]:
-    return [finding.name for finding in diagnose(history, facts, checkups)]
-
-
-def two(**changes) -> list[Checkup]:
-    return [replace(CHECKUP, step=250, **changes), replace(CHECKUP, **changes)]
-
-
-def with_(records_before: list[Vitals], **changes) -> list[Vitals]:
-    """Return records whose last one is changed."""
-    return [*records_before[:-1], replace(records_before[-1], **changes)]
-
+from tests.monitor.made import FACTS, WELL, names, records, two, with_last
 
 SICK_RECORDS = {
     outputs.ONE_SIGN: [
@@ -60,14 +25,17 @@ SICK_RECORDS = {
     ],
     outputs.PROBABILITIES: [records(logits_min=0.2, logits_max=0.9), records(logits_min=1e-9, logits_max=1.0)],
     data.LABELS_OUTSIDE: [
-        with_(records(3), strange_labels=(38.0,)),
-        with_(records(3), strange_labels=(-1.0, 2.5), loss=nan, parts={}, logits_min=nan, logits_max=nan),
+        with_last(records(3), strange_labels=(38.0,)),
+        with_last(records(3), strange_labels=(-1.0, 2.5), loss=nan, parts={}, logits_min=nan, logits_max=nan),
     ],
-    data.LABELS_SCALED: [with_(records(3), strange_labels=(5 / 255,))],
+    data.LABELS_SCALED: [with_last(records(3), strange_labels=(5 / 255,))],
     data.NOT_HU: [records(image_std=0.01)],
     data.STARVED: [records(wait_s=0.06)],
-    loss.NEGATIVE_LOSS: [with_(records(3), loss=-0.2), with_(records(3), parts={"dice": -0.5})],
-    loss.NON_FINITE_LOSS: [with_(records(3), loss=inf), with_(records(3), loss=nan, grad_norm=nan, image_std=nan)],
+    loss.NEGATIVE_LOSS: [with_last(records(3), loss=-0.2), with_last(records(3), parts={"dice": -0.5})],
+    loss.NON_FINITE_LOSS: [
+        with_last(records(3), loss=inf),
+        with_last(records(3), loss=nan, grad_norm=nan, image_std=nan),
+    ],
     loss.LR_TOO_HIGH: [
         records(update_share=0.6),
         records(parts={"ce": 2.1 * log(3)}, update_share=0.1),
@@ -76,6 +44,10 @@ SICK_RECORDS = {
     ],
     gradients.EXPLODING: [records(grad_norm=500.0), [*records(grad_norm=500.0), replace(WELL, step=61, loss=nan)]],
     gradients.VANISHING: [records(grad_norm=1e-9)],
+    gradients.NON_FINITE: [
+        with_last(records(3), grad_norm=nan, ended=True),
+        [*records(43), *(replace(WELL, step=s, grad_norm=inf, ended=s == 60) for s in range(44, 61))],
+    ],
 }  # fmt: skip
 
 
@@ -86,42 +58,20 @@ def test_a_disease_is_named_alone(name: str, history: list[Vitals]) -> None:
     assert names(history) == [name]
 
 
-SICK_CHECKUPS = {
-    validation.ALL_BACKGROUND: two(predicted_share={"background": 1.0, "left": 0.0, "right": 0.0}, dice={"left": 0.0}),
-    validation.NEVER_PREDICTED: two(
-        predicted_share={"background": 0.98, "left": 0.02, "right": 0.0},
-        dice={"left": 0.7, "right": 0.0},
-        near_dice={"left": 0.7, "right": 0.0},
-    ),
-    validation.FAR_FALSE_ALARMS: two(dice={"left": 0.3, "right": 0.3}),
-    validation.SWAPPED: two(dice={"left": 0.1, "right": 0.1}, partner_dice={"left": 0.7, "right": 0.6}),
-    validation.OVER_FITTING: [
-        replace(CHECKUP, step=250, dice={"left": 0.5, "right": 0.5}),
-        replace(CHECKUP, dice={"left": 0.4, "right": 0.5}, near_dice={"left": 0.4, "right": 0.5}),
-    ],
-}
-
-
-@pytest.mark.parametrize(("name", "checkups"), SICK_CHECKUPS.items())
-def test_a_disease_of_validations_is_named_alone_and_not_at_the_first(name: str, checkups: list[Checkup]) -> None:
-    history = records()
-    if name == validation.SWAPPED:
-        checkups = [replace(checkup, near_dice={"left": 0.1, "right": 0.1}) for checkup in checkups]
-    assert names(history, checkups=checkups) == [name]
-    assert names(history, checkups=checkups[-1:]) == []
-
-
 def test_facts_alone_can_be_a_disease() -> None:
     assert names(records(1), replace(FACTS, batch_norm=True, batch=1)) == [gradients.BATCH_NORM]
     assert names(records(1), replace(FACTS, not_hu={"a": "8-bit picture"})) == [data.NOT_HU]
     assert names(records(1), replace(FACTS, batch_norm=True)) == []
 
 
-def test_a_rate_too_low_is_told_where_the_weights_stand_still_and_the_score_is_poor() -> None:
-    slow, poor = records(update_share=1e-6), two(dice={"left": 0.1, "right": 0.1}, near_dice={"left": 0.1})
-    assert names(slow, checkups=poor) == [validation.LR_TOO_LOW]
-    assert names(slow, checkups=two()) == []
-    assert names([replace(record, lr=1e-6) for record in slow], checkups=poor) == []
+def test_one_case_of_many_that_is_not_hu_is_advice_and_mutes_nothing() -> None:
+    facts = replace(FACTS, not_hu={"a": "8-bit picture"}, cases=1000)
+    alarms = two(dice={"left": 0.3, "right": 0.3})
+    not_hu, far = diagnose(records(), facts, alarms)
+    assert (not_hu.name, not_hu.fatal, far.name) == (data.NOT_HU, False, validation.FAR_FALSE_ALARMS)
+    assert "1 of 1000 training cases do not look like HU" in not_hu.evidence
+    (not_hu,) = diagnose(records(), replace(facts, cases=10), alarms)
+    assert (not_hu.name, not_hu.fatal) == (data.NOT_HU, True)
 
 
 HEALTHY = {
@@ -132,10 +82,16 @@ HEALTHY = {
     "of one sign before the weights have moved": records(
         logits_min=-0.1, logits_max=-0.02, parts={"ce": log(3)}, update_share=1e-4
     ),
-    "float16 leaves a step out": with_(records(), grad_norm=inf),
-    "one step with a large gradient": with_(records(), grad_norm=1e4),
-    "one step that changes much": with_(records(), update_share=0.9),
+    "float16 leaves a step out": with_last(records(), grad_norm=inf),
+    "one step with a large gradient": with_last(records(), grad_norm=1e4),
+    "one step that changes much": with_last(records(), update_share=0.9),
     "waiting in the first steps": [replace(r, wait_s=0.09 if r.step <= 10 else 0.01) for r in records()],
+    "one long wait": [replace(r, wait_s=8.0, step_s=8.1) if r.step == 30 else r for r in records()],
+    "waiting when taken up again": [
+        replace(r, since_start=r.step - 20, wait_s=0.09) if r.step <= 30 else r for r in records()[20:]
+    ],
+    "probabilities of weights that have not moved": records(logits_min=0.01, logits_max=0.02, update_share=1e-5),
+    "float16 leaves out the last step of a run": [replace(r, grad_norm=inf) for r in records(3)],
     "all has been learnt": records(loss=0.01, grad_norm=1e-8, parts={"ce": 0.01}),
     "unsure at the beginning": records(3, parts={"ce": 5.0}, logits_max=4000.0, grad_norm=300.0),
 }
@@ -144,50 +100,6 @@ HEALTHY = {
 @pytest.mark.parametrize("history", HEALTHY.values(), ids=HEALTHY)
 def test_what_healthy_runs_do_is_no_disease(history: list[Vitals]) -> None:
     assert names(history, checkups=two()) == []
-
-
-def test_scores_of_the_first_200_steps_are_no_disease() -> None:
-    nothing = two(predicted_share={"background": 1.0, "left": 0.0, "right": 0.0}, dice={"left": 0.0}, near_dice={})
-    assert names(records(), checkups=[replace(checkup, step=checkup.step - 200) for checkup in nothing]) == []
-
-
-def test_a_gap_that_closes_is_no_disease() -> None:
-    closing = [replace(CHECKUP, step=250, dice={"left": 0.2}), replace(CHECKUP, dice={"left": 0.4})]
-    assert names(records(), checkups=closing) == []
-
-
-def training_cases(**odd: TrainingCase) -> dict[str, TrainingCase]:
-    usual = {f"case{i}": TrainingCase(20, 0.30 + 0.01 * i, 0.8) for i in range(6)}
-    return usual | odd
-
-
-@pytest.mark.parametrize(
-    ("case", "expected"),
-    [
-        (TrainingCase(20, 0.9, 0.2), [cases.STANDS_OUT]),
-        (TrainingCase(20, 0.9, None), [cases.STANDS_OUT]),
-        (TrainingCase(20, 0.9, 0.7), []),  # hard, and yet it is fitted
-        (TrainingCase(20, 0.4, 0.2), []),  # not gross
-        (TrainingCase(7, 0.9, 0.2), []),  # too few patches
-    ],
-)
-def test_only_a_gross_outlier_is_told(case: TrainingCase, expected: list[str]) -> None:
-    assert names(records(), checkups=two(training=training_cases(odd=case))) == expected
-
-
-def test_the_worst_cases_are_those_of_the_highest_pooled_loss() -> None:
-    early = replace(CHECKUP, training={"a": TrainingCase(10, 9.0, 0.0)})
-    late = replace(CHECKUP, training={"a": TrainingCase(10, 0.2, 0.9), "b": TrainingCase(10, 0.4, None)})
-    last = replace(CHECKUP, training={"b": TrainingCase(30, 0.1, 0.6), "c": TrainingCase(0, 0.0, None)})
-    found = cases.worst_cases([early, late, last])
-    assert found == [("a", TrainingCase(10, 0.2, 0.9)), ("b", TrainingCase(40, pytest.approx(0.175), 0.6))]
-    assert cases.worst_cases([early, late, last], most=1) == found[:1]
-    assert cases.worst_cases([]) == []
-
-
-def test_of_equal_losses_the_lower_dice_is_worse_and_no_number_is_worst() -> None:
-    three = {"a": TrainingCase(1, 0.5, 0.9), "b": TrainingCase(1, 0.5, 0.1), "c": TrainingCase(1, nan, None)}
-    assert [name for name, _ in cases.worst_cases([replace(CHECKUP, training=three)])] == ["c", "b", "a"]
 
 
 def test_a_sentence_has_name_evidence_and_cure() -> None:
@@ -199,12 +111,51 @@ def test_a_sentence_has_name_evidence_and_cure() -> None:
     )
 
 
+def test_a_loop_whose_workers_come_one_after_the_other_starves_in_bursts() -> None:
+    # Four workers of 8 s a batch: three batches are there, and the fourth step waits.
+    bursts = [replace(r, wait_s=6.0, step_s=6.5) if r.step % 4 == 0 else replace(r, wait_s=0.0) for r in records()]
+    (finding,) = diagnose(bursts, FACTS)
+    assert (finding.name, finding.fatal) == (data.STARVED, False)
+    assert finding.evidence.endswith("% of the time went by waiting for batches in steps 11 to 60")
+
+
+def test_steps_of_a_process_that_has_just_begun_are_not_counted_as_starved() -> None:
+    since = [replace(r, wait_s=0.09, since_start=r.step) for r in records(60)]
+    assert names(since[:49]) == [] and names(since[:50]) == [data.STARVED]
+    again = [replace(r, since_start=r.step - 5) for r in since]
+    assert names(again[5:54]) == [] and names(again[5:]) == [data.STARVED]
+
+
+def test_mixed_precision_is_blamed_where_it_is_on_only() -> None:
+    for changes in ({"loss": nan}, {"grad_norm": nan, "ended": True}):
+        for amp, expected in ((None, False), ("float16", True)):
+            (finding,) = diagnose(with_last(records(3), **changes), replace(FACTS, amp=amp))
+            assert ("train.amp=off (it was float16)" in finding.cure) is expected
+
+
+def test_numbers_of_records_are_not_called_steps() -> None:
+    thinned = [replace(WELL, step=10 * step, grad_norm=500.0 if step > 30 else 1.0) for step in range(1, 61)]
+    assert "in 30 of 50 records of steps 110 to 600" in diagnose(thinned, FACTS)[0].evidence
+    negative = [replace(WELL, step=10 * step, loss=-0.2) for step in range(1, 61)]
+    assert "50 of 50 records of steps 110 to 600 are below 0" in diagnose(negative, FACTS)[0].evidence
+
+
+def test_an_end_is_blamed_on_what_the_first_steps_show() -> None:
+    scores = two(predicted_share={"background": 1.0}, dice={"left": 0.0}, near_dice={})
+    starved = records(wait_s=0.06)
+    assert blame(diagnose(starved, FACTS, scores)) is None
+    (blamed,) = [blame(diagnose(with_last(starved, grad_norm=nan, ended=True), FACTS, scores))]
+    assert blamed is not None and blamed.name == gradients.NON_FINITE
+    assert set(SICK_RECORDS) | {gradients.BATCH_NORM} == FIRST_STEPS
+
+
 def test_every_rule_has_its_own_name_and_only_names_of_rules_explain() -> None:
     constants = {
         value for module in (cases, data, gradients, loss, outputs, validation)
         for key, value in vars(module).items() if key.isupper() and isinstance(value, str) and key != "CURE"
     }  # fmt: skip
-    assert len(constants) == len(RULES)
+    assert len(constants) == len(STEP_RULES) + len(CHECKUP_RULES)
+    assert len(FIRST_STEPS) == len(STEP_RULES) and constants > FIRST_STEPS
     assert set(EXPLAINS) | set().union(*EXPLAINS.values()) <= constants
     assert all(name not in explained for name, explained in EXPLAINS.items())
 
@@ -216,7 +167,7 @@ ANY_VITALS = st.builds(
     drawn=st.just({}), predicted=st.just({}), wait_s=SECONDS, step_s=SECONDS, memory_bytes=st.just(0),
     cases=st.just(("a",)), parts=st.dictionaries(st.sampled_from(["ce", "dice"]), NUMBER),
     strange_labels=st.lists(NUMBER, max_size=3).map(tuple), image_std=st.none() | NUMBER,
-    update_share=st.none() | NUMBER,
+    update_share=st.none() | NUMBER, since_start=st.none() | st.integers(1, 500), ended=st.booleans(),
 )  # fmt: skip
 SHARE = st.floats(0, 1) | st.just(nan)
 BY_TARGET = st.dictionaries(st.sampled_from(["left", "right", "background"]), SHARE)
@@ -225,8 +176,11 @@ ANY_CHECKUP = st.builds(
     truth_share=BY_TARGET, predicted_share=BY_TARGET, cases=BY_TARGET, training_dice=BY_TARGET,
     training=st.dictionaries(
         st.text(max_size=3),
-        st.builds(TrainingCase, patches=st.integers(0, 50), loss=NUMBER, dice=st.none() | SHARE), max_size=6,
+        st.builds(TrainingCase, patches=st.integers(0, 50), loss=NUMBER, dice=st.none() | SHARE,
+                  measured=st.integers(0, 50)),
+        max_size=6,
     ),
+    present_dice=BY_TARGET,
 )  # fmt: skip
 
 
@@ -240,12 +194,3 @@ def test_no_record_makes_a_rule_fail(history: list[Vitals], times: int, checkups
 def test_a_run_is_as_ill_as_its_last_records_are(history: list[Vitals], dropped: int) -> None:
     long = (history * (150 // len(history) + 1))[:150]
     assert names(long) == names(long[dropped:])
-
-
-def test_a_region_that_is_written_as_another_class_is_judged_by_its_dice() -> None:
-    facts = replace(FACTS, head="regions", targets=("both", "right"), partners={})
-    shares = {"background": 0.97, "left": 0.0, "right": 0.03}  # the region of both sides is written as the right one
-    found = two(dice={"both": 0.7, "right": 0.6}, near_dice={"both": 0.7, "right": 0.6}, predicted_share=shares)
-    assert names(records(), facts, found) == []
-    missed = two(dice={"both": 0.0, "right": 0.6}, near_dice={"both": 0.0, "right": 0.6}, predicted_share=shares)
-    assert names(records(), facts, missed) == [validation.NEVER_PREDICTED]

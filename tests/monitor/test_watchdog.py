@@ -9,7 +9,9 @@ import pytest
 from pipeline.monitor import watchdog as module
 from pipeline.monitor.checkup import Checkup
 from pipeline.monitor.facts import RunFacts
-from pipeline.monitor.symptoms.diagnose import diagnose
+from pipeline.monitor.symptoms.diagnose import STEP_RULES, diagnose, found_by
+from pipeline.monitor.symptoms.validation import ALL_BACKGROUND
+from pipeline.monitor.symptoms.window import LATEST
 from pipeline.monitor.vitals import Vitals
 from pipeline.monitor.watchdog import FIRST, RECENT, Watchdog
 
@@ -21,11 +23,12 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Return a list that fills with the last step and the number of records of each look."""
     found: list[tuple[int, int]] = []
 
-    def noting(history, facts, checkups):
-        found.append((history[-1].step, len(history)))
-        return diagnose(history, facts, checkups)
+    def noting(rules, history, facts, checkups):
+        if rules is STEP_RULES:
+            found.append((history[-1].step, len(history)))
+        return found_by(rules, history, facts, checkups)
 
-    monkeypatch.setattr(module, "diagnose", noting)
+    monkeypatch.setattr(module, "found_by", noting)
     return found
 
 
@@ -107,3 +110,25 @@ def test_a_checkup_of_a_run_that_holds_nothing_out_raises_nothing(facts: RunFact
     dog = Watchdog(replace(facts, not_hu={}))
     dog.replay([well(step) for step in range(1, 31)], [replace(checkup, step=s, **nothing) for s in (10, 20, 30)])
     assert dog.findings == []
+
+
+def test_of_many_checkups_all_scores_and_the_last_training_cases_are_held(facts: RunFacts, well: Well, checkup) -> None:
+    dog = Watchdog(replace(facts, not_hu={}))
+    dog.see(well(1))
+    given = [replace(checkup, step=250 * number) for number in range(1, LATEST + 6)]
+    for each in given:
+        dog.see(each)
+    assert [bool(held.training) for held in dog.checkups] == [False] * 5 + [True] * LATEST
+    assert [replace(held, training={}) for held in dog.checkups] == [replace(each, training={}) for each in given]
+
+
+def test_what_a_checkup_showed_stands_until_the_next_one(facts: RunFacts, well: Well, checkup: Checkup) -> None:
+    dog = Watchdog(replace(facts, not_hu={}))
+    empty = {"dice": {"bone": 0.0}, "present_dice": {"bone": 0.0}, "near_dice": {"bone": 0.0},
+             "predicted_share": {"background": 1.0}}  # fmt: skip
+    standing = []
+    for record in [well(1), replace(checkup, step=250, **empty), well(251), replace(checkup, step=500, **empty),
+                   well(510), well(520), replace(checkup, step=750), well(760)]:  # fmt: skip
+        dog.see(record)
+        standing.append([finding.name for finding in dog.standing])
+    assert standing == [[], [], [], *[[ALL_BACKGROUND]] * 3, [], []]

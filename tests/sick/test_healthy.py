@@ -1,10 +1,17 @@
 """Healthy runs of different networks, losses, heads and seeds: the rules say nothing about any of them."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline.labels import Labels, Region
+from pipeline.monitor.checkup import Checkup
+from pipeline.monitor.journal import read_facts, read_records
+from pipeline.monitor.symptoms import data, validation
+from pipeline.monitor.watchdog import Watchdog
 from tests.sick.bodies import bodies
 
 REGIONS = Labels(
@@ -77,3 +84,61 @@ def test_a_healthy_run_over_many_validations_raises_nothing(train: Callable, kin
     course = train(*steps, f"head.kind={kind}", held_out=HELD_OUT, quick=True)
     assert course.names == []
     assert min(course.checkups[-1].dice.values()) > 0.7
+
+
+def test_a_healthy_run_whose_cases_lack_classes_raises_nothing(train: Callable) -> None:
+    def without_liver(encoded: np.ndarray) -> np.ndarray:
+        return np.where(encoded == 3, 0, encoded)
+
+    def air(image: np.ndarray) -> np.ndarray:  # where the liver was, so that nothing looks like one
+        return np.where(image > 300, 0, image)
+
+    lacking = {"hu": air, "labels": without_liver}
+    course = train(
+        "train.steps=220", "train.validate_every_steps=110", "train.lr=3e-2", "sample.patch_vox=[12, 12, 12]",
+        quick=True, training=[*bodies(3), *bodies(2, first_seed=3, **lacking)],
+        held_out=[*bodies(1, first_seed=100), *bodies(2, first_seed=101, **lacking)],
+    )  # fmt: skip
+    assert course.names == []
+
+
+# Records of two real runs of 600 steps: configs/head_neck.yaml at 7 mm with patches of 16 cubed, validated every 150
+# steps, the second with seed=1 and sample.positive=0.5, stopped after step 332 and taken up again. Numbers are rounded,
+# and what no rule looks at is left out.
+RECORDED = Path(__file__).parent / "records"
+
+
+@pytest.mark.parametrize("name", ["long", "resumed"])
+def test_a_recorded_healthy_run_raises_nothing(name: str) -> None:
+    dog = Watchdog(read_facts(RECORDED / name))
+    records = read_records(RECORDED / name)
+    dog.replay(*records)
+    assert dog.findings == []
+    assert (records.vitals[-1].step, len(dog.checkups)) == (600, 4)
+
+
+def test_a_recorded_run_has_waited_where_it_was_taken_up_again() -> None:
+    vitals = read_records(RECORDED / "resumed").vitals
+    (again,) = [record for record in vitals if record.step > 10 and record.since_start == record.step - 332 <= 10]
+    assert again.wait_s > data.WAITED_SHARE * again.step_s
+
+
+EMPTY = {"background": 1.0}
+SPOILT = {
+    validation.ALL_BACKGROUND: lambda c: replace(c, present_dice=dict.fromkeys(c.present_dice, 0.0),
+                                                 predicted_share=EMPTY),
+    validation.NOTHING_FOUND: lambda c: replace(c, present_dice=dict.fromkeys(c.present_dice, 0.01)),
+    validation.NEVER_PREDICTED: lambda c: replace(
+        c, present_dice={**c.present_dice, "Mandible": 0.0}, near_dice={**c.near_dice, "Mandible": 0.0},
+        predicted_share={**c.predicted_share, "Mandible": 0.0},
+    ),
+    validation.FAR_FALSE_ALARMS: lambda c: replace(c, present_dice={k: v / 3 for k, v in c.near_dice.items()}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "spoil"), SPOILT.items(), ids=SPOILT)
+def test_the_same_records_with_spoilt_scores_are_sick(name: str, spoil: Callable[[Checkup], Checkup]) -> None:
+    vitals, checkups = read_records(RECORDED / "long")
+    dog = Watchdog(read_facts(RECORDED / "long"))
+    dog.replay(vitals, [*checkups[:2], *map(spoil, checkups[2:])])
+    assert [finding.name for finding in dog.findings] == [name]

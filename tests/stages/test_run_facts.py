@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from pipeline.config.load import load
@@ -26,10 +27,22 @@ def test_facts_are_those_of_config_head_and_network() -> None:
     assert facts.classes == facts.targets == LABELS.names
     assert facts.partners == {"LeftLung": "RightLung", "RightLung": "LeftLung"}
     assert (facts.lr, facts.warmup_steps, facts.batch, facts.not_hu) == (0.02, 10, 6, {})
+    assert (facts.steps, facts.warm, facts.amp, facts.cases) == (100, False, None, 0)
 
 
-def test_the_warm_up_of_a_run_in_minutes_is_the_longest() -> None:
-    assert facts_of(nn.Identity(), "train.minutes=5").warmup_steps == 50
+def test_the_warm_up_of_a_run_in_minutes_is_the_longest_and_its_length_not_known() -> None:
+    facts = facts_of(nn.Identity(), "train.minutes=5")
+    assert (facts.warmup_steps, facts.steps) == (50, None)
+
+
+def test_a_norm_sees_the_samples_of_one_rank_and_one_part_together() -> None:
+    config = load(["sample.batch=8", "train.accumulate=2"])
+    facts = run_facts(config, Head("softmax", LABELS), nn.Identity(), (), [], ranks=4, amp=torch.float16)
+    assert (facts.batch, facts.amp) == (1, "float16")
+
+
+def test_a_run_that_begins_with_trained_weights_is_warm() -> None:
+    assert facts_of(nn.Identity(), "train.start_from=some/model").warm is True
 
 
 @pytest.mark.parametrize(
@@ -61,10 +74,12 @@ def body(rng: np.random.Generator) -> np.ndarray:
         (lambda hu: hu[50_000:], None),  # a crop without air
         (lambda hu: hu + 1024, "HU shifted: none near -1000"),
         (lambda hu: hu - 1024, "not HU"),
-        (lambda hu: (hu.clip(-160, 240) + 160) / 400 * 255, "nothing below 0"),  # a picture
-        (lambda hu: (hu.clip(-200, 400) + 200) / 600, "nothing below 0"),  # scaled to 0..1
+        (lambda hu: hu.clip(0, 80), None),  # a brain window, of which less than 0 is left than of anything else
+        (lambda hu: (hu.clip(-160, 240) + 160) / 400 * 255, "8-bit picture: values from 0 to 255"),
+        (lambda hu: (hu.clip(-200, 400) + 200) / 600, "flat: all values within 10"),  # scaled to 0..1
+        (lambda hu: (hu - hu.mean()) / hu.std(), "flat: all values within 20"),  # standardised
     ],
-    ids=["HU", "windowed", "crop", "unsigned", "shifted twice", "8 bits", "0..1"],
+    ids=["HU", "windowed", "crop", "unsigned", "shifted twice", "brain", "8 bits", "0..1", "standardised"],
 )
 def test_images_that_do_not_look_like_hu_are_named_with_the_reason(change, why: str | None) -> None:
     voxels = np.rint(change(body(np.random.default_rng(0)))).astype(np.int16)
@@ -77,4 +92,4 @@ def test_images_that_do_not_look_like_hu_are_named_with_the_reason(change, why: 
 def test_cases_are_looked_at_by_their_histogram() -> None:
     case = SimpleNamespace(name="a", histogram=histogram(np.full(1000, 1040, np.int16)))
     facts = run_facts(load([]), Head("softmax", LABELS), nn.Identity(), (), [case])  # type: ignore[list-item]
-    assert list(facts.not_hu) == ["a"]
+    assert (list(facts.not_hu), facts.cases) == (["a"], 1)

@@ -1,5 +1,6 @@
 """What reaches the network: labels, intensities, and whether they come in time."""
 
+import math
 from collections.abc import Callable, Sequence
 
 from pipeline.log import listed
@@ -16,7 +17,9 @@ STARVED = "a starved loop"
 
 FLAT_STD = 0.05  # of standardised intensities, usually about 1: all of it lies on one side of the window
 WAITED_SHARE = 0.5  # of the time: at half of it, training would be twice as fast
-FIRST_STEPS = 10  # in which workers start and files are read for the first time
+STARTING_STEPS = 10  # of a process, in which workers start and files are read for the first time
+BLOCK = 10  # records: with workers most steps of a starved loop wait for nothing, and one in so many waits for all
+MANY = 0.1  # of the cases: fewer are odd ones out
 NAMED = 3  # cases in a sentence
 
 
@@ -59,7 +62,9 @@ def not_hu(history: Sequence[Vitals], facts: RunFacts, checkups: Sequence[Checku
     cure = "give CTs in Hounsfield units (air -1000, water 0), neither rescaled nor as pictures; doctor data tells why"
     if facts.not_hu:
         told = "; ".join(f"{case}: {why}" for case, why in list(facts.not_hu.items())[:NAMED])
-        return Finding(NOT_HU, f"{len(facts.not_hu)} of the training cases do not look like HU ({told})", cure)
+        of_all = f" of {facts.cases}" if facts.cases else ""
+        evidence = f"{len(facts.not_hu)}{of_all} training cases do not look like HU ({told})"
+        return Finding(NOT_HU, evidence, cure, fatal=len(facts.not_hu) >= MANY * facts.cases)
     records = last(history)
     if len(records) < STEPS:
         return None
@@ -74,16 +79,22 @@ def not_hu(history: Sequence[Vitals], facts: RunFacts, checkups: Sequence[Checku
 
 
 def starved(history: Sequence[Vitals], facts: RunFacts, checkups: Sequence[Checkup]) -> Finding | None:
-    """Steps that mostly wait for their batch."""
-    records = [record for record in last(history) if record.step > FIRST_STEPS]
-    if len(records) < STEPS - FIRST_STEPS:
+    """Steps that mostly wait for their batch: in the middle of several blocks, so that no single long wait decides."""
+    records = [record for record in last(history) if (record.since_start or record.step) > STARTING_STEPS]
+    if len(records) < STEPS - STARTING_STEPS:
         return None
-    waited, spent = (sum(getattr(record, name) for record in records) for name in ("wait_s", "step_s"))
-    if not (spent > 0 and waited / spent >= WAITED_SHARE):
+    share = median(_waited(records[first : first + BLOCK]) for first in range(0, len(records), BLOCK))
+    if not share >= WAITED_SHARE:
         return None
-    evidence = f"{waited / spent:.0%} of {spent:.1f} s in {steps_of(records)} went by waiting for batches"
+    evidence = f"{share:.0%} of the time went by waiting for batches in {steps_of(records)}"
     cure = (
         "raise sample.workers, keep the work folder on a local disk, or take a cheaper augment.preset; more cores help "
         "where workers already use all of them"
     )
-    return Finding(STARVED, evidence, cure)
+    return Finding(STARVED, evidence, cure, fatal=False)
+
+
+def _waited(records: Sequence[Vitals]) -> float:
+    """Return the share of the time of some steps that went by waiting, NaN where they took none."""
+    waited, spent = (sum(getattr(record, name) for record in records) for name in ("wait_s", "step_s"))
+    return waited / spent if spent > 0 else math.nan

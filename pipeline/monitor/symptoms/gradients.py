@@ -3,14 +3,16 @@
 import math
 from collections.abc import Sequence
 
+from pipeline.log import listed
 from pipeline.monitor.checkup import Checkup
 from pipeline.monitor.facts import RunFacts
 from pipeline.monitor.symptoms.finding import Finding
-from pipeline.monitor.symptoms.window import STEPS, last, median, steps_of
+from pipeline.monitor.symptoms.window import STEPS, last, median, records_of, steps_of, without_amp
 from pipeline.monitor.vitals import Vitals
 
 EXPLODING = "exploding gradients"
 VANISHING = "vanishing gradients"
+NON_FINITE = "non-finite gradients"
 BATCH_NORM = "batch norm over a batch of 1"
 
 LARGE_NORM = 100.0  # healthy runs of all networks tried stay under 10
@@ -28,14 +30,31 @@ def exploding(history: Sequence[Vitals], facts: RunFacts, checkups: Sequence[Che
     if len(large) < LARGE_STEPS:
         return None
     evidence = (
-        f"the gradient norm is over {LARGE_NORM:g} in {len(large)} of {steps_of(records)}, {median(large):.3g} in the "
-        "middle; below 10 is usual"
+        f"the gradient norm is over {LARGE_NORM:g} in {len(large)} of {records_of(records)}, {median(large):.3g} in "
+        "the middle; below 10 is usual"
     )
     cure = (
         f"lower train.lr (it is {facts.lr:g}), give the network norms (UNet3d: net.options.norm=instance) and torch's "
         "own initial weights; train.clip only shortens what points nowhere"
     )
     return Finding(EXPLODING, evidence, cure)
+
+
+def non_finite(history: Sequence[Vitals], facts: RunFacts, checkups: Sequence[Checkup]) -> Finding | None:
+    """Gradients that ended the run though the loss was a number."""
+    end = next(iter(history[-1:]), None)
+    if end is None or not end.ended or math.isfinite(end.grad_norm) or not math.isfinite(end.loss):
+        return None
+    evidence = (
+        f"the gradient norm is {end.grad_norm:g} in step {end.step}, which ended the run, with a loss of "
+        f"{end.loss:.4g} and logits from {end.logits_min:.4g} to {end.logits_max:.4g}, on "
+        f"{listed(sorted(set(end.cases)))}"
+    )
+    cure = (
+        f"lower train.lr (it was {facts.lr:g}) to {facts.lr / 10:g}{without_amp(facts)}, or look for what has no slope "
+        "in a loss or network of your own, such as the root or the logarithm of 0"
+    )
+    return Finding(NON_FINITE, evidence, cure)
 
 
 def vanishing(history: Sequence[Vitals], facts: RunFacts, checkups: Sequence[Checkup]) -> Finding | None:

@@ -7,7 +7,17 @@ from pipeline.log import listed
 from pipeline.monitor.checkup import Checkup
 from pipeline.monitor.facts import RunFacts
 from pipeline.monitor.symptoms.finding import Finding
-from pipeline.monitor.symptoms.window import STEPS, entropies, ignorance, last, median, steps_of, update_share
+from pipeline.monitor.symptoms.window import (
+    STEPS,
+    entropies,
+    ignorance,
+    last,
+    median,
+    records_of,
+    steps_of,
+    update_share,
+    without_amp,
+)
 from pipeline.monitor.vitals import Vitals
 
 NEGATIVE_LOSS = "negative loss"
@@ -25,11 +35,12 @@ WEIGHTS_CHANGED = 0.05  # in one step: below it a high loss is not the rate's
 
 def negative_loss(history: Sequence[Vitals], facts: RunFacts, checkups: Sequence[Checkup]) -> Finding | None:
     """A loss below 0, or a part of it: both are at least 0 for targets between 0 and 1."""
-    for record in last(history):
+    records = last(history)
+    for record in records:
         for name, value in {"loss": record.loss, **record.parts}.items():
             if value < BELOW_0:
-                below = sum(r.loss < BELOW_0 or any(v < BELOW_0 for v in r.parts.values()) for r in last(history))
-                evidence = f"{name} is {value:.4g} in step {record.step}, and {below} of {len(last(history))} steps are"
+                below = sum(r.loss < BELOW_0 or any(v < BELOW_0 for v in r.parts.values()) for r in records)
+                evidence = f"{name} is {value:.4g} in step {record.step}, and {below} of {records_of(records)} are"
                 cure = (
                     "the target is not within 0 and 1: give a Dice one-hot masks and no class indices or grey levels, "
                     "or take a loss of the project, such as loss.name=dice_ce"
@@ -53,7 +64,7 @@ def non_finite_loss(history: Sequence[Vitals], facts: RunFacts, checkups: Sequen
             NON_FINITE_LOSS, f"{evidence}; the images of this batch are not finite themselves",
             "look at these cases' images: doctor data names what is wrong, data.exclude leaves a case out",
         )  # fmt: skip
-    cure = f"lower train.lr (it was {facts.lr:g}) to {facts.lr / 10:g}, set train.amp=off, or look at these cases"
+    cure = f"lower train.lr (it was {facts.lr:g}) to {facts.lr / 10:g}{without_amp(facts)}, or look at these cases"
     return Finding(NON_FINITE_LOSS, evidence, cure)
 
 

@@ -37,13 +37,13 @@ def one_sign(history: Sequence[Vitals], facts: RunFacts, checkups: Sequence[Chec
 
 
 def probabilities(history: Sequence[Vitals], facts: RunFacts, checkups: Sequence[Checkup]) -> Finding | None:
-    """Logits that never leave [0, 1]."""
+    """Logits that never leave [0, 1]; a linear layer's may begin there, but do not stay once the weights move."""
     records = last(history)
     if len(records) < STEPS or not all(r.logits_min >= 0 and r.logits_max <= 1 for r in records):
         return None
     above_0 = sum(r.logits_min > 0 for r in records) / len(records)
     reaches_1 = sum(r.logits_max == 1 for r in records) / len(records)
-    if not (above_0 >= OPEN_SHARE or reaches_1 >= OPEN_SHARE):
+    if not ((above_0 >= OPEN_SHARE and _moved(records)) or reaches_1 >= OPEN_SHARE):
         return None
     smallest, largest = min(r.logits_min for r in records), max(r.logits_max for r in records)
     what = "the loss applies softmax once more" if facts.head == "softmax" else "the loss applies sigmoid once more"

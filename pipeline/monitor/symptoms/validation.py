@@ -1,23 +1,26 @@
 """What two validations tell: what is never found, found elsewhere, or known by heart."""
 
-from collections.abc import Sequence
-from math import isnan
+from collections.abc import Mapping, Sequence
+from math import isnan, nan
+from statistics import median_high
 
+from pipeline.log import listed
 from pipeline.monitor.checkup import Checkup
 from pipeline.monitor.facts import RunFacts
 from pipeline.monitor.symptoms.finding import Finding
-from pipeline.monitor.symptoms.window import entropies, last, mean, median
+from pipeline.monitor.symptoms.window import entropies, last, mean, median, patience_steps
 from pipeline.monitor.vitals import Vitals
 
 ALL_BACKGROUND = "all background"
+NOTHING_FOUND = "nothing found"
 NEVER_PREDICTED = "a class never predicted"
 OVER_FITTING = "over-fitting"
 FAR_FALSE_ALARMS = "patch scores far over volume scores"
 SWAPPED = "left and right swapped"
 LR_TOO_LOW = "learning rate too low"
 
-PATIENCE_STEPS = 200  # until then many healthy runs predict nothing but background
-OTHERS_LEARNT = 0.5  # Dice of the best class in both: the run has long come far enough to miss one
+NOTHING = 0.01  # Dice of a target that a few voxels hit by chance
+LEARNT = 0.5  # Dice of at least half of the targets in both: the run has long come far enough to miss one
 KNOWN_BY_HEART = 0.25  # Dice of training patches over that of held-out ones; 0.1 is usual
 FALLEN = 0.03  # Dice of held-out volumes below their best; less is noise between validations
 FAR_GAP = 0.25  # Dice near the targets over that of the volumes
@@ -33,16 +36,13 @@ UNLEARNT_DICE = 0.5  # a run that scores better may go slowly
 
 
 def all_background(history: Sequence[Vitals], facts: RunFacts, checkups: Sequence[Checkup]) -> Finding | None:
-    """Nothing found in two validations."""
+    """Two validations without a hit, the last one without any foreground."""
     two = checkups[-2:]
-    if len(two) < 2 or two[-1].step <= PATIENCE_STEPS or any(_found(checkup) for checkup in two):
-        return None
-    wanted = 1 - two[-1].truth_share.get("background", 1.0)
-    if not wanted > 0:
+    if not _found_nothing(two, facts) or _foreground(two[-1].predicted_share) > 0:
         return None
     evidence = (
-        f"the validations of steps {two[0].step} and {two[1].step} found nothing, where {wanted:.2%} of the voxels are "
-        "foreground"
+        f"the validations of steps {two[0].step} and {two[1].step} found nothing, where "
+        f"{_foreground(two[-1].truth_share):.2%} of the voxels are foreground"
     )
     cure = (
         "raise the weight of foreground: loss.name=auto (with a Dice), loss.class_weights={background: 0.3}, "
@@ -51,30 +51,54 @@ def all_background(history: Sequence[Vitals], facts: RunFacts, checkups: Sequenc
     return Finding(ALL_BACKGROUND, evidence, cure)
 
 
-def _found(checkup: Checkup) -> bool:
-    return any(share > 0 for name, share in checkup.predicted_share.items() if name != "background")
+def nothing_found(history: Sequence[Vitals], facts: RunFacts, checkups: Sequence[Checkup]) -> Finding | None:
+    """Two validations without a hit, the last one with foreground, be it a few voxels."""
+    two = checkups[-2:]
+    if not _found_nothing(two, facts) or not _foreground(two[-1].predicted_share) > 0:
+        return None
+    evidence = (
+        f"no target has a Dice over {NOTHING:g} in the validations of steps {two[0].step} and {two[1].step}, where "
+        f"{_foreground(two[-1].predicted_share):.2%} of the voxels were predicted as foreground and "
+        f"{_foreground(two[-1].truth_share):.2%} are"
+    )
+    cure = (
+        "see that labels lie on the images and training and held-out cases name classes alike (doctor data); where "
+        "little is predicted raise the weight of foreground (loss.name=auto, loss.class_weights={background: 0.3}, "
+        "sample.positive=0.75); give it more train.steps"
+    )
+    return Finding(NOTHING_FOUND, evidence, cure)
+
+
+def _found_nothing(two: Sequence[Checkup], facts: RunFacts) -> bool:
+    """Say whether two validations, the last one late enough, have hit none of the targets that there are."""
+    if len(two) < 2 or two[-1].step <= patience_steps(facts):
+        return False
+    return all(c.present_dice and max(c.present_dice.values()) <= NOTHING for c in two)
+
+
+def _foreground(shares: Mapping[str, float]) -> float:
+    return sum(share for name, share in shares.items() if name != "background")
 
 
 def never_predicted(history: Sequence[Vitals], facts: RunFacts, checkups: Sequence[Checkup]) -> Finding | None:
-    """Targets that no voxel was rightly given in two validations, while training drew them and others are learnt.
+    """Targets that no voxel was rightly given in two validations, while training drew them and most others are learnt.
 
     A class must not have been predicted at all; a region, which may be written as another class, has only its Dice.
     """
     two = checkups[-2:]
-    if len(two) < 2 or two[-1].step <= PATIENCE_STEPS:
+    if len(two) < 2 or two[-1].step <= patience_steps(facts):
         return None
-    if any(max((v for v in c.dice.values() if not isnan(v)), default=0.0) < OTHERS_LEARNT for c in two):
+    if any(not c.present_dice or median_high(c.present_dice.values()) < LEARNT for c in two):
         return None
     drawn = {name: sum(record.drawn.get(name, 0) for record in history) for name in facts.classes}
     missed = [
         name
         for name in facts.targets
-        if drawn.get(name, 1) and all(c.dice.get(name) == 0 and c.predicted_share.get(name, 0) == 0 for c in two)
+        if drawn.get(name, 1) and all(c.present_dice.get(name) == 0 and not c.predicted_share.get(name) for c in two)
     ]
     if not missed:
         return None
-    told = ", ".join(f"{name} (drawn {drawn[name]} times)" if name in drawn else name for name in missed)
-    evidence = f"not a voxel of {told} was found in the validations of steps {two[0].step} and {two[1].step}"
+    evidence = f"not a voxel of {listed(missed)} was found in the validations of steps {two[0].step} and {two[1].step}"
     cure = (
         f"weigh it up (loss.class_weights={{{missed[0]}: 5}}), look at its labels (doctor data), and see that no later "
         "region of labels.regions overwrites it"
@@ -86,28 +110,30 @@ def over_fitting(history: Sequence[Vitals], facts: RunFacts, checkups: Sequence[
     """Training patches far better than held-out ones while the held-out volumes get worse."""
     if len(checkups) < 2:
         return None
-    now, scores = checkups[-1], [mean(checkup.dice.values()) for checkup in checkups]
-    known, new = mean(now.training_dice.values()), mean(now.near_dice.values())
-    best = max((score for score in scores[:-1] if not isnan(score)), default=0.0)
-    if not (known - new >= KNOWN_BY_HEART and best - scores[-1] >= FALLEN):
+    now = checkups[-1]
+    common = [name for name in now.near_dice if name in now.training_dice]
+    known, new = (mean(dice[name] for name in common) for dice in (now.training_dice, now.near_dice))
+    *before, score = (mean(checkup.present_dice.get(name, nan) for name in common) for checkup in checkups)
+    best = max((each for each in before if not isnan(each)), default=0.0)
+    if not (known - new >= KNOWN_BY_HEART and best - score >= FALLEN):
         return None
     evidence = (
         f"Dice is {known:.2f} on training patches and {new:.2f} on held-out ones in step {now.step}, and on held-out "
-        f"volumes it fell from {best:.2f} to {scores[-1]:.2f}"
+        f"volumes it fell from {best:.2f} to {score:.2f}"
     )
     cure = (
         "the best model is kept: stop with train.patience, augment more (augment.preset=default), take more cases or a "
         "smaller network; see that training and held-out cases come from the same kind of scan"
     )
-    return Finding(OVER_FITTING, evidence, cure)
+    return Finding(OVER_FITTING, evidence, cure, fatal=False)
 
 
 def far_false_alarms(history: Sequence[Vitals], facts: RunFacts, checkups: Sequence[Checkup]) -> Finding | None:
-    """Targets found well where they are, and elsewhere too, without getting better."""
-    if len(checkups) < 2 or checkups[-1].step <= PATIENCE_STEPS:
+    """Targets found well where they are, and elsewhere in the same cases too, without getting better."""
+    if len(checkups) < 2 or checkups[-1].step <= patience_steps(facts):
         return None
-    before, now = (mean(c.near_dice.values()) - mean(c.dice.values()) for c in checkups[-2:])
-    near, whole = mean(checkups[-1].near_dice.values()), mean(checkups[-1].dice.values())
+    before, now = (mean(c.near_dice.values()) - mean(c.present_dice.values()) for c in checkups[-2:])
+    near, whole = mean(checkups[-1].near_dice.values()), mean(checkups[-1].present_dice.values())
     if not (near >= NEAR_LEARNT and now >= FAR_GAP and before >= FAR_GAP and before - now < CLOSING):
         return None
     evidence = (
@@ -118,7 +144,7 @@ def far_false_alarms(history: Sequence[Vitals], facts: RunFacts, checkups: Seque
         "show training more of the rest of the body: sample.positive=0.5 or less, a larger sample.patch_vox; "
         "infer.keep_largest where a class is one object"
     )
-    return Finding(FAR_FALSE_ALARMS, evidence, cure)
+    return Finding(FAR_FALSE_ALARMS, evidence, cure, fatal=False)
 
 
 def swapped(history: Sequence[Vitals], facts: RunFacts, checkups: Sequence[Checkup]) -> Finding | None:
@@ -147,22 +173,26 @@ def swapped(history: Sequence[Vitals], facts: RunFacts, checkups: Sequence[Check
 
 
 def lr_too_low(history: Sequence[Vitals], facts: RunFacts, checkups: Sequence[Checkup]) -> Finding | None:
-    """Weights that hardly change at the full rate, with live gradients and a loss that stays where it was."""
+    """Weights that hardly change at the full rate, with live gradients and a loss that stays where it was.
+
+    Trained weights that a run began with are meant to change slowly.
+    """
     records = [record for record in last(history, RECENT) if record.lr >= AT_FULL_RATE * facts.lr]
-    if len(checkups) < 2 or len(records) < FEW:
+    if facts.warm or len(checkups) < 2 or len(records) < FEW:
         return None
     share, norm = median(r.update_share for r in records), median(r.grad_norm for r in records)
     half = len(records) // 2
-    losses = entropies(records, facts) or [record.loss for record in records]  # patches change a Dice more than this
+    known = entropies(records, facts)  # patches change a Dice more than this
+    losses = known or [record.loss for record in records]
     first, late = median(losses[:half]), median(losses[half:])
     dice = mean(checkups[-1].dice.values())
     if not (share < SMALL_UPDATE and norm > ALIVE_NORM and abs(first - late) <= HARDLY_MOVED * abs(first)):
         return None
-    if dice >= UNLEARNT_DICE:
+    if not dice < UNLEARNT_DICE:
         return None
     evidence = (
-        f"a step changes the weights by {share:.1g} of their length (1e-3 is usual) with gradients of {norm:.2g}; "
-        f"the loss went from {first:.4g} to {late:.4g} up to step {records[-1].step}"
+        f"a step changes the weights by {share:.1g} of their length (1e-3 is usual) with gradients of {norm:.2g}; the "
+        f"{'cross-entropy' if known else 'loss'} went from {first:.4g} to {late:.4g} up to step {records[-1].step}"
     )
     return Finding(
         LR_TOO_LOW, evidence, f"take train.lr={facts.lr * 100:g} or so (it is {facts.lr:g}); 3e-3 is the default"

@@ -4,9 +4,12 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 
+from pipeline.monitor.checkup import Checkup
 from pipeline.monitor.facts import RunFacts
 from pipeline.monitor.vitals import Vitals
 
+PATIENCE_STEPS, PATIENCE_SHARE = 200, 0.02  # of a run, the larger: until then many healthy ones find nothing
+LATEST = 20  # checkups whose training cases are pooled
 STEPS = 50  # what a short run shows before it has cost anything; every one of a run's first steps is recorded
 
 
@@ -42,6 +45,26 @@ def update_share(records: Iterable[Vitals]) -> float:
     """Return the largest measured share by which a step changed the weights, NaN where none was measured."""
     shares = [record.update_share for record in records if record.update_share is not None]
     return max(shares, default=math.nan)
+
+
+def later(checkups: Sequence[Checkup]) -> Sequence[Checkup]:
+    """Return the checkups of the later half of the steps so far, at most LATEST: before, the network had to learn."""
+    return [checkup for checkup in checkups[-LATEST:] if checkup.step > checkups[-1].step / 2]
+
+
+def patience_steps(facts: RunFacts) -> float:
+    """Return the steps until which a healthy run may predict nothing."""
+    return max(PATIENCE_STEPS, PATIENCE_SHARE * (facts.steps or 0))
+
+
+def without_amp(facts: RunFacts) -> str:
+    """Return what to add to a cure where the run is in mixed precision."""
+    return f", set train.amp=off (it was {facts.amp})" if facts.amp else ""
+
+
+def records_of(records: Sequence[Vitals]) -> str:
+    """Return how many records there are and of which steps, in words."""
+    return f"{len(records)} records of {steps_of(records)}"
 
 
 def steps_of(records: Sequence[Vitals]) -> str:
