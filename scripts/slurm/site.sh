@@ -20,7 +20,8 @@
 : "${INFER_GPUS:=$((TRAIN_GPUS > 0))}"
 : "${EVALUATE_CPUS:=4}" "${EVALUATE_MEMORY:=16G}" "${EVALUATE_TIME:=1:00:00}"
 
-# Seconds between the request to stop and the kill: 10, and what the longest single operation of training takes.
-: "${NOTICE_S:=120}"
+# Seconds between the request to stop and the kill: 10, and what the longest single operation of training takes. Empty:
+# 120, or what runs of this work folder have measured where that is more.
+: "${NOTICE_S:=}"
 # How often a job may be interrupted and go on before a person should look at it.
 : "${MAX_RESTARTS:=100}"

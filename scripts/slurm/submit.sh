@@ -64,6 +64,11 @@ queued="$(squeue --noheader --user="$(id -un)" --format='%A %k' | awk -v comment
     '{ id = $1; sub(/^[0-9]+ /, ""); if ($0 == comment) print id }' | sort -nu | xargs)"
 [ -z "$queued" ] || refuse "$work has jobs in the queue: $queued; wait for them, or take them out: scancel $queued"
 
+if [ -z "$NOTICE_S" ]; then
+    NOTICE_S="$(find "$work/train" -mindepth 2 -maxdepth 2 -name notice.json -exec cat {} + 2>/dev/null |
+        awk -F'[:,]' 'BEGIN { most = 120 } /"notice_s"/ && $2 > most { most = int($2) } END { print most }' || true)"
+fi
+
 array="${FOLDS:-}"
 [ "$array" != every ] || array="0-$(($(setting data folds) - 1))"
 on_cores=(${PARTITION:+"--partition=$PARTITION"})
