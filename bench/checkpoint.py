@@ -3,8 +3,8 @@
 python bench/checkpoint.py UNet3d monai.DynUNet --cube 128
 python bench/checkpoint.py --cube 64 --batch 2 --threads 2
 
-Memory is the most that network, optimiser, loss and batch take on top of the program, each mode in a process of its
-own. Steps are timed in turn, in one process, and the quickest of each mode counts. Ratios are to none.
+Memory is the most that network, optimiser, loss and batch take on top of the program. Each mode has a process of its
+own, as deep changes how a process gets its memory; the quickest of some steps counts. Ratios are to none.
 """
 
 import argparse
@@ -22,18 +22,13 @@ import torch
 from pipeline.config.loss import LossSection
 from pipeline.config.net import NetSection
 from pipeline.config.train import TrainSection
-from pipeline.device import memory_format
 from pipeline.head import Head
 from pipeline.labels import Labels
 from pipeline.log import table
-from pipeline.losses.build import build as build_loss
-from pipeline.nets.registry import build
 from pipeline.planning.cost import Cost, Trial
-from pipeline.planning.measure import noise, seconds_of, step_cost
+from pipeline.planning.measure import step_cost
 from pipeline.planning.recompute import MODES
 from pipeline.processes import Failure, each
-from pipeline.training.optimise import make_optimiser
-from pipeline.training.step import Step
 
 CPU = torch.device("cpu")
 CHANNELS = (16, 32, 64, 96, 96)
@@ -49,7 +44,6 @@ HEAD = Head("softmax", Labels({f"organ {organ}": (organ,) for organ in range(1, 
 LOSS, TRAIN = LossSection(), TrainSection(amp="off")
 WEIGHTS = {"TransFuse3d": (0.5, 0.3, 0.2)}
 MIB = 2**20
-ROUNDS = 3
 
 
 def main() -> None:
@@ -85,15 +79,13 @@ def rows(name: str, cube_vox: int, batch: int, threads: int) -> Iterator[list[st
     """Yield a line for each mode of a network."""
     trials = [trial_of(name, mode, cube_vox, batch) for mode in MODES]
     costs = [memory_of(trial, threads) for trial in trials]
-    possible = [trial for trial, cost in zip(trials, costs, strict=True) if isinstance(cost, Cost)]
-    seconds = dict(zip([trial.net.checkpoint for trial in possible], seconds_in_turn(possible), strict=True))
     least = costs[0]
     for mode, cost in zip(MODES, costs, strict=True):
         if not isinstance(cost, Cost) or not isinstance(least, Cost):
             yield [name, mode, "cannot be had" if isinstance(cost, Failure) else "does not fit", "", "", ""]
             continue
         memory = [f"{cost.memory_bytes / MIB:.0f} MiB", f"{cost.memory_bytes / least.memory_bytes:.2f}"]
-        yield [name, mode, *memory, f"{seconds[mode]:.2f} s", f"{seconds[mode] / seconds['none']:.2f}"]
+        yield [name, mode, *memory, f"{cost.seconds:.2f} s", f"{cost.seconds / least.seconds:.2f}"]
 
 
 def trial_of(name: str, mode: str, cube_vox: int, batch: int) -> Trial:
@@ -114,26 +106,6 @@ def cost_in_this_process(trial: Trial, threads: int) -> Cost | None:
     """Return what a step takes."""
     set_up(threads)
     return step_cost(trial, HEAD, LOSS, TRAIN, CPU)
-
-
-def seconds_in_turn(trials: list[Trial]) -> list[float]:
-    """Return the seconds of the quickest step of each mode; modes take turns, as the machine's speed drifts."""
-    if not trials:
-        return []
-    steps = [step_of(trial) for trial in trials]
-    batch = noise(trials[0], len(HEAD.labels.names))
-    least = [float("inf")] * len(steps)
-    for number in range(ROUNDS):
-        for place, step in enumerate(steps):
-            least[place] = min(least[place], seconds_of(step, number, batch, CPU))
-    return least
-
-
-def step_of(trial: Trial) -> Step:
-    """Return a training step of a network."""
-    net = build(trial.net, 1, HEAD.channels).to(memory_format=memory_format(CPU))  # type: ignore[call-overload]
-    loss = build_loss(LOSS, HEAD, trial.net.head_weights)
-    return Step(net, loss, make_optimiser(net, TRAIN), device=CPU, amp=None, clip=TRAIN.clip)
 
 
 if __name__ == "__main__":

@@ -51,7 +51,11 @@ class Journal:
             kept = [text for step, text in whole_lines(folder / name) if step <= end]
             with replacing(folder / name) as temporary:
                 temporary.write_text("".join(kept), encoding="utf-8")
-        write_json(folder / FACTS, asdict(facts))
+        self.tell(facts)
+
+    def tell(self, facts: RunFacts) -> None:
+        """Write down what is known of the run."""
+        write_json(self.folder / FACTS, asdict(facts))
 
     def add(self, record: Vitals | Checkup) -> None:
         """Append one record."""

@@ -12,6 +12,7 @@ from pipeline.errors import UserError
 from pipeline.log import log
 from pipeline.nets import monai, recompute
 from pipeline.nets.constructor import channel_arguments, construct, in_short, nearest
+from pipeline.nets.norms import quicken
 from pipeline.nets.strip import KEY, strip_final_activations
 from pipeline.nets.transfuse3d import TransFuse3d
 from pipeline.nets.uctransnet3d import UCTransNet3d
@@ -64,6 +65,7 @@ def build_monai(net: NetSection, channels_in: int, channels_out: int) -> nn.Modu
     module: Any = construct(found, net.name, channels_in, channels_out, monai.with_defaults(name, net.options))
     monai.without_own_loss(found.__name__, module)
     monai.set_sizes(found.__name__, module)
+    quicken(module)
     reverse = found.__name__ == "BasicUNetPlusPlus"  # its last output is the one that has seen all others
     module.register_forward_hook(last_output_first if reverse else first_output_first)
     return module

@@ -214,7 +214,7 @@ def train(
     )  # fmt: skip
     recorder = None
     if ranks.is_first:
-        health = run_facts(config, facts.head, net, loss.terms, cases.training)
+        health = run_facts(config, facts.head, net, loss.terms, cases.training, ranks=ranks.count, amp=amp)
         recorder = Recorder(
             folder, facts.head, list(loss.terms), list(index.cases), device, facts=health,
             every=section.log_every_steps, after_step=saved.step if saved else 0,

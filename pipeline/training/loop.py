@@ -14,6 +14,7 @@ from pipeline.config.train import TrainSection
 from pipeline.device import circumstances
 from pipeline.errors import Interrupted, UserError
 from pipeline.log import log
+from pipeline.monitor.symptoms.diagnose import blame
 from pipeline.sampling.batch import Batch
 from pipeline.training.average import Average
 from pipeline.training.checkpoint import State, save_state
@@ -86,6 +87,8 @@ class Loop:
         self._tell_circumstances(saved.facts.get("circumstances", {}))
         if self.recorder and "recorded" in saved.facts:
             self.recorder.resume(saved.facts["recorded"])
+            if self.progress.steps is not None:
+                self.recorder.length(self.progress.steps)
 
     def _tell_circumstances(self, before: dict[str, Any]) -> None:
         """Say where the run will not have the bits of one that was left alone."""
@@ -211,10 +214,10 @@ class Loop:
         else:
             return
         self.recorder.step(number, self.progress.steps, batch, result, last=True, **pace)
-        standing = self.recorder.watchdog.standing
-        if standing:
+        disease = blame(self.recorder.watchdog.standing)
+        if disease:
             what = str(error) if isinstance(error, UserError) else f"step {number}: {type(error).__name__}: {error}."
-            raise UserError(f"{what} This looks like {standing[0]}") from error
+            raise UserError(f"{what} This looks like {disease}") from error
 
     def _heed(self, stop: StopRequest) -> None:
         """End a run that is asked to stop, or in which something is wrong where it is to end then: on all ranks."""
@@ -222,7 +225,7 @@ class Loop:
         if self.train.on_sickness != "stop":
             return
         standing = self.recorder.watchdog.standing if self.recorder else []
-        sickness = self.ranks.of_first(str(standing[0]) if standing else None)
+        sickness = self.ranks.of_first(next((str(finding) for finding in standing if finding.fatal), None))
         if sickness is not None:
             self.save()
             self.ranks.any(False)
@@ -243,6 +246,8 @@ class Loop:
             each = self.progress.seconds / self.progress.step
             steps = self.ranks.of_first(max(self.progress.step, round(self.train.minutes * 60 / each)))
             self.progress = replace(self.progress, steps=steps)
+            if self.recorder:
+                self.recorder.length(steps)
             log.info("train.minutes=%g at %.3g s a step: %d steps", self.train.minutes, each, steps)
 
     def _validation_due(self) -> bool:

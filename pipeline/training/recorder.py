@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from statistics import fmean
@@ -57,7 +58,8 @@ class Recorder:
         self, folder: Path, head: Head, parts: Sequence[str], cases: Sequence[str], device: torch.device, *,
         facts: RunFacts, every: int, after_step: int, after_validation: int | None = None,
     ) -> None:  # fmt: skip
-        self.head, self.device, self.every, self.last_step = head, device, every, after_step
+        self.head, self.device, self.every = head, device, every
+        self.after_step = self.last_step = after_step
         columns = ["step", "loss", *(f"{name}_part" for name in parts), "lr", "grad_norm", "logits_min", "logits_max"]
         columns += ["patches_per_second", "wait_share", "memory_bytes"]
         columns += ["dice", *(f"dice {name}" for name in head.target_names)]
@@ -80,6 +82,11 @@ class Recorder:
         """Go on counting what was drawn, and what it gave, from where a saved state stood, and say what that is."""
         self.tally, self.ledger = Tally.from_json(saved["drawn"]), Ledger.from_json(saved["ledger"])
         self._tell_samples()
+
+    def length(self, steps: int) -> None:
+        """Take note of how long the run is, which was not known when it started."""
+        self.watchdog.facts = replace(self.watchdog.facts, steps=steps)
+        self.journal.tell(self.watchdog.facts)
 
     def shows(self, step: int) -> bool:
         """Say whether a step is shown."""
@@ -110,7 +117,9 @@ class Recorder:
         for pace in (self.since_recorded, self.since_shown):
             pace.append(Pace(len(cases), wait_s, step_s))
         if last or self.writes(step):
-            vitals = self._vitals(step, batch, result, lr, drawn, overlap)
+            vitals = replace(
+                self._vitals(step, batch, result, lr, drawn, overlap), since_start=step - self.after_step, ended=last
+            )
             self._record(vitals, last=last)
             if shown:
                 self._show(vitals, steps)

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from pipeline.errors import UserError
-from pipeline.nets.norms import BatchNorm, InstanceNorm, normalisation
+from pipeline.nets.norms import BatchNorm, InstanceNorm, normalisation, quicken
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
@@ -46,3 +46,28 @@ def test_a_batch_norm_refuses_to_learn_from_one_sample_and_predicts_it():
         norm(torch.zeros(1, 4, 2, 2, 2))
     assert int(norm.num_batches_tracked) == 0
     assert norm.eval()(torch.zeros(1, 4, 2, 2, 2)).shape == (1, 4, 2, 2, 2)
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("samples", [1, 2])
+def test_a_quickened_norm_equals_torch_in_values_gradients_and_names(affine, samples):
+    torch.manual_seed(0)
+    ours, theirs = (nn.Sequential(nn.InstanceNorm3d(6, affine=affine)).double() for _ in range(2))
+    quicken(ours)
+    assert ours.state_dict().keys() == theirs.state_dict().keys()
+    features = (3 + 2 * torch.randn(samples, 6, 5, 4, 3, dtype=torch.float64)).to(memory_format=torch.channels_last_3d)
+    upstream = torch.randn(features.shape, dtype=torch.float64)
+    given = [features.clone().requires_grad_() for _ in range(2)]
+    outputs = [ours(given[0]), theirs(given[1])]
+    gradients = [torch.autograd.grad(o, g, upstream)[0] for o, g in zip(outputs, given, strict=True)]
+    torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-9, atol=1e-9)
+    assert outputs[0].is_contiguous(memory_format=torch.channels_last_3d)
+    assert outputs[0]._base is None  # an activation in place on a view would copy its gradient
+
+
+def test_an_instance_norm_with_running_statistics_keeps_them_when_quickened():
+    norm = nn.InstanceNorm3d(2, track_running_stats=True)
+    quicken(norm)
+    norm(5 + torch.randn(1, 2, 3, 3, 3))
+    assert bool((norm.running_mean > 0).all())

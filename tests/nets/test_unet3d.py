@@ -213,7 +213,7 @@ def test_closed_gates_keep_a_skip_out():
     for gate in net.gates:
         nn.init.constant_(gate.weight.bias, -1000)
     seen = []
-    net.decoder[-1].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0][:, : SMALL[0]]))
+    net.decoder[-1][0].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0][:, : SMALL[0]]))
     net(torch.randn(1, 1, 8, 8, 8))
     assert not bool(seen[0].any())
 

@@ -34,3 +34,9 @@ def test_the_convolution_may_come_first_as_it_commutes_with_interpolation(kind):
 def test_cropping_keeps_the_near_end():
     line = torch.arange(4.0).view(1, 1, 4, 1, 1)
     assert crop(line, torch.zeros(1, 5, 3, 1, 1)).flatten().tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("kind", ["nearest", "linear"])
+def test_one_sample_leaves_in_the_layout_that_convolutions_want(kind):
+    upsampled = Upsampling(4, 2, (2, 2, 2), kind)(torch.randn(1, 4, 4, 4, 4))
+    assert upsampled.is_contiguous(memory_format=torch.channels_last_3d)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pipeline.losses.comparison import Comparison
 from pipeline.losses.loss import Loss
 from pipeline.monitor.symptoms import data, gradients, loss, outputs
+from pipeline.monitor.symptoms.diagnose import diagnose
 from pipeline.sampling.batch import Batch
 from tests.sick.bodies import bodies, body
 
@@ -91,6 +92,24 @@ def test_images_that_are_no_numbers(train: Train) -> None:
     course = train(batch=spoilt)
     assert course.names == [loss.NON_FINITE_LOSS]
     assert "step 20" in course.found[0].evidence and "doctor data" in course.found[0].cure
+
+
+class Root(Loss):
+    """A user's distance, whose root has no slope where it is 0."""
+
+    def parts(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        return {"dice": logits.sigmoid().flatten(1).mean(1) + (0 * logits).square().flatten(1).sum(1).sqrt()}
+
+
+def test_gradients_that_are_no_numbers_under_a_loss_that_is_one(train: Train) -> None:
+    def root(built: Loss) -> Loss:
+        return Root(built.head, {"dice": _unused}, {"dice": 1.0}, built.class_weights)
+
+    dog = train(loss=root).watchdog
+    (end,) = dog.first
+    assert np.isfinite(end.loss)
+    (finding,) = diagnose([end], dog.facts)
+    assert finding.name == gradients.NON_FINITE and "step 1" in finding.evidence
 
 
 class Plain(nn.Module):

@@ -34,9 +34,8 @@ def test_a_network_that_finds_nothing(train: Train, held_out: list[Body]) -> Non
 
 
 def test_a_class_whose_weight_is_next_to_nothing(train: Train, held_out: list[Body]) -> None:
-    course = train(
-        *LONG, "loss.name=ce", "loss.class_weights={background: 0.3, liver: 0.001}", quick=True, held_out=held_out
-    )
+    weights = "loss.class_weights={background: 0.3, liver: 0.001}"
+    course = train(*LONG, "train.lr=6e-2", "loss.name=ce", weights, quick=True, held_out=held_out)
     assert course.names == [validation.NEVER_PREDICTED]
     assert "liver" in course.found[0].evidence and "kidney" not in course.found[0].evidence
 
@@ -76,7 +75,8 @@ def test_a_rate_ten_thousand_times_too_low(train: Train, held_out: list[Body]) -
 
 def test_a_case_whose_labels_lie_beside_its_organs(train: Train, held_out: list[Body]) -> None:
     shifted = body(5, labels=lambda encoded: np.roll(encoded, 8, axis=2))
-    course = train(*LEARNING, training=[*bodies(5), shifted], quick=True, held_out=held_out)
+    training = [*bodies(5), shifted]
+    course = train(*LEARNING, "train.log_every_steps=2", training=training, quick=True, held_out=held_out)
     assert course.names == [cases.STANDS_OUT]
     assert "body5" in course.found[0].evidence
     assert cases.worst_cases(course.checkups)[0][0] == "body5"

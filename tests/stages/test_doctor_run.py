@@ -61,16 +61,19 @@ def test_a_healthy_run_is_healthy_and_its_worst_cases_are_named(
     work = make_run()
     dice = {"bone": 0.5, "gland": 0.5}
     share = {"background": 0.75, "bone": 0.125, "gland": 0.125}
-    training = {f"case{i}": TrainingCase(10, 1 + i / 100, None if i == 9 else 0.5 - i / 100) for i in range(10)}
+    training = {f"case{i}": TrainingCase(10, 1 + i / 100, 0.5 - i / 100, 5) for i in range(9)}
+    training["case9"] = TrainingCase(10, 1.09, None)
     written = Journal(work / "train" / "fold0", doctor_run.read_facts(work / "train" / "fold0"), after_step=STEPS)
-    written.add(Checkup(STEPS, dice, dice, {}, share, share, {"c": 0.5}, dice, training))
+    scores = {"dice": dice, "near_dice": dice, "partner_dice": {}, "truth_share": share, "predicted_share": share}
+    for step, cases in ((20, {"early": TrainingCase(5, 9.0, 0.0, 5)}), (STEPS - 1, training), (STEPS, {})):
+        written.add(Checkup(step, **scores, cases={"c": 0.5}, training_dice=dice, training=cases, present_dice=dice))
     write_json(work / "train" / "fold0" / "done.json", {})
     with caplog.at_level("INFO"):
         code, out = told(work, capsys)
     assert code == ExitCode.DONE
-    assert f"{work}/train/fold0: step 60, 1 validation, finished" in caplog.text
+    assert f"{work}/train/fold0: step 60, 3 validations, finished" in caplog.text
     assert "nothing is wrong" in caplog.messages
-    loss, _, low = out.partition("training cases of lowest Dice before step 60")
+    loss, _, low = out.partition("training cases of lowest Dice in steps 21 to 60")
     assert [word for word in loss.split() if word.startswith("case") and word[4:].isdigit()] == [
         "case9", "case8", "case7", "case6", "case5",
     ]  # fmt: skip
@@ -78,6 +81,7 @@ def test_a_healthy_run_is_healthy_and_its_worst_cases_are_named(
         "case8", "case7", "case6", "case5", "case4",
     ]  # fmt: skip
     assert "case9 10 1.0900 case8 10 1.0800 0.4200" in loss
+    assert "training cases of highest loss in steps 21 to 60" in loss and "early" not in out
 
 
 def test_a_disease_is_told_with_evidence_cure_and_when(make_run: Callable, capsys: pytest.CaptureFixture[str]) -> None:

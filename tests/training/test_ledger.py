@@ -28,8 +28,8 @@ def ledger() -> Ledger:
 
 def test_loss_and_dice_are_means_over_the_patches_of_a_case(ledger: Ledger) -> None:
     assert ledger.cases() == {
-        "a": TrainingCase(4, 2.5, (0.75 + 0.0) / 2),
-        "b": TrainingCase(2, 1.5, (0.75 + 0.0) / 2),
+        "a": TrainingCase(4, 2.5, (0.75 + 0.0) / 2, 2),
+        "b": TrainingCase(2, 1.5, (0.75 + 0.0) / 2, 1),
     }
 
 
@@ -40,7 +40,7 @@ def test_dice_by_target_is_of_all_patches_together(ledger: Ledger) -> None:
 def test_a_case_whose_patches_were_not_measured_has_no_dice() -> None:
     ledger = Ledger(TARGETS)
     ledger.add(("a",), (1.0,), None)
-    assert (ledger.cases()["a"].dice, ledger.dice()) == (None, {})
+    assert (ledger.cases(), ledger.dice()) == ({"a": TrainingCase(1, 1.0, None, 0)}, {})
 
 
 def test_a_saved_ledger_goes_on(ledger: Ledger) -> None:

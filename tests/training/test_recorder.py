@@ -169,9 +169,9 @@ def test_a_validation_is_written_down_with_what_training_gave_since_the_last(
     recorder.close()
     first, second = read_records(tmp_path).checkups
     assert (first.step, first.dice, first.near_dice, first.cases) == (1, {"bone": 0.5}, {"bone": 0.5}, {"case_9": 0.5})
-    assert first.training == {"case_0": TrainingCase(2, 0.75, 0.0)} and first.training_dice == {"bone": 0.0}
+    assert first.training == {"case_0": TrainingCase(2, 0.75, 0.0, 2)} and first.training_dice == {"bone": 0.0}
     assert (second.dice, second.truth_share, second.cases) == ({}, {}, {})
-    assert second.training == {"case_0": TrainingCase(1, 0.5, 0.0), "case_1": TrainingCase(1, 1.0, 0.0)}
+    assert second.training == {"case_0": TrainingCase(1, 0.5, 0.0, 1), "case_1": TrainingCase(1, 1.0, 0.0, 1)}
 
 
 def test_what_is_wrong_is_told_once_in_the_log_and_on_the_board(

@@ -40,6 +40,7 @@ def test_signs_of_health_are_gathered_over_cases(net, facts, make_case) -> None:
     cases = [make_case("both", both), make_case("bone", block((9, 9, 9), 1, 4))]
     result = validate(net, cases, facts, InferSection(), CPU, lambda: None)
     assert result.near_dice == {"bone": 1.0, "gland": 0.0}
+    assert result.present_dice == {"bone": 1.0, "gland": 0.0}
     assert result.partner_dice == {}
     assert result.cases == {"both": 0.5, "bone": 1.0}
     voxels = 14 * 12 * 10 + 9**3
@@ -49,6 +50,16 @@ def test_signs_of_health_are_gathered_over_cases(net, facts, make_case) -> None:
     assert result.predicted_share == pytest.approx(
         {"background": 1 - (27 + 64) / voxels, "bone": (27 + 64) / voxels, "gland": 0.0}
     )
+
+
+def test_a_false_voxel_in_a_case_without_the_target_counts_in_dice_and_not_where_it_is_present(
+    net, facts, make_case
+) -> None:
+    bone = block((9, 9, 9), 1, 4)
+    lacking = replace(make_case("lacking", bone), labels=np.zeros((9, 9, 9), np.uint8))  # bone that is not labelled
+    result = validate(net, [make_case("bone", bone), lacking], facts, InferSection(), CPU, lambda: None)
+    assert (result.dice["bone"], result.present_dice["bone"], result.near_dice["bone"]) == (0.5, 1.0, 1.0)
+    assert math.isnan(result.present_dice["gland"])
 
 
 class Foreground(nn.Module):

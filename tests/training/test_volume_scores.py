@@ -42,7 +42,32 @@ def test_near_is_a_patch_around_the_middle_of_the_truth() -> None:
 
 def test_a_false_alarm_of_what_the_case_lacks_is_near_to_nothing() -> None:
     found = score_volume(volume(), volume(l1=(4, 5, 5)), Head("softmax", LUNGS), (6, 6, 6), {})
-    assert found.dice["LeftLung"] == 0.0 and isnan(found.near_dice["LeftLung"])
+    assert (
+        found.dice["LeftLung"] == 0.0 and isnan(found.near_dice["LeftLung"]) and isnan(found.present_dice["LeftLung"])
+    )
+
+
+def test_near_a_target_of_several_pieces_is_near_one_of_them() -> None:
+    both = Labels(LUNGS.values, (Region("lungs", ("LeftLung", "RightLung"), "LeftLung"),))
+    sides = volume(l1=(2, 5, 5), l2=(14, 5, 5))  # the middle of both, x = 9, is background: a patch of 6 is 6 to 12
+    scattered = volume(l1=(0, 0, 0), l3=(9, 5, 5))
+    scattered[18:, 10:, 10:] = 1
+    for truth, head in ((sides, Head("regions", both)), (scattered, Head("softmax", LUNGS))):
+        name = head.target_names[0]
+        assert score_volume(truth, truth, head, (6, 6, 6), {}).near_dice[name] == 1.0
+        between = truth.copy()
+        between[8, 5, 5] = 1
+        found = score_volume(truth, between, head, (6, 6, 6), {})
+        assert found.near_dice[name] == 1.0 and found.present_dice[name] == found.dice[name] < 1
+
+
+def test_the_middle_of_a_bent_target_is_in_it() -> None:
+    truth = np.zeros(SHAPE, np.uint8)
+    truth[2:18, 2, 5] = truth[2, 2:10, 5] = truth[17, 2:10, 5] = 1  # a horseshoe, around (9.5, 4, 5)
+    missed = np.where(np.indices(SHAPE)[0] < 10, truth, 0)
+    found = score_volume(truth, missed, Head("softmax", LUNGS), (4, 2, 2), {})
+    # The nearest is (10, 2, 5); x from 8 to 12 has four of its voxels, of which two are found.
+    assert found.near_dice["LeftLung"] == 2 * 2 / (4 + 2)
 
 
 def test_a_target_at_the_border_has_a_patch_that_ends_there() -> None:

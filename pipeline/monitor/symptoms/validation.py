@@ -36,9 +36,9 @@ UNLEARNT_DICE = 0.5  # a run that scores better may go slowly
 
 
 def all_background(history: Sequence[Vitals], facts: RunFacts, checkups: Sequence[Checkup]) -> Finding | None:
-    """Two validations without a hit, the last one without any foreground."""
+    """Two validations without any foreground."""
     two = checkups[-2:]
-    if not _found_nothing(two, facts) or _foreground(two[-1].predicted_share) > 0:
+    if not _found_nothing(two, facts, predicted=False):
         return None
     evidence = (
         f"the validations of steps {two[0].step} and {two[1].step} found nothing, where "
@@ -52,9 +52,9 @@ def all_background(history: Sequence[Vitals], facts: RunFacts, checkups: Sequenc
 
 
 def nothing_found(history: Sequence[Vitals], facts: RunFacts, checkups: Sequence[Checkup]) -> Finding | None:
-    """Two validations without a hit, the last one with foreground, be it a few voxels."""
+    """Two validations with foreground, be it a few voxels, that hits nothing."""
     two = checkups[-2:]
-    if not _found_nothing(two, facts) or not _foreground(two[-1].predicted_share) > 0:
+    if not _found_nothing(two, facts, predicted=True):
         return None
     evidence = (
         f"no target has a Dice over {NOTHING:g} in the validations of steps {two[0].step} and {two[1].step}, where "
@@ -69,11 +69,15 @@ def nothing_found(history: Sequence[Vitals], facts: RunFacts, checkups: Sequence
     return Finding(NOTHING_FOUND, evidence, cure)
 
 
-def _found_nothing(two: Sequence[Checkup], facts: RunFacts) -> bool:
-    """Say whether two validations, the last one late enough, have hit none of the targets that there are."""
+def _found_nothing(two: Sequence[Checkup], facts: RunFacts, *, predicted: bool) -> bool:
+    """Say whether two validations, the last one late enough, have hit none of the targets that there are.
+
+    predicted: whether both have foreground, or else neither. What has just begun to predict some is on its way.
+    """
     if len(two) < 2 or two[-1].step <= patience_steps(facts):
         return False
-    return all(c.present_dice and max(c.present_dice.values()) <= NOTHING for c in two)
+    nothing = all(c.present_dice and max(c.present_dice.values()) <= NOTHING for c in two)
+    return nothing and all((_foreground(c.predicted_share) > 0) is predicted for c in two)
 
 
 def _foreground(shares: Mapping[str, float]) -> float:
@@ -152,7 +156,7 @@ def swapped(history: Sequence[Vitals], facts: RunFacts, checkups: Sequence[Check
     if len(checkups) < 2:
         return None
     now = checkups[-1]
-    margin = {name: now.partner_dice.get(name, 0.0) - now.dice.get(name, 1.0) for name in facts.partners}
+    margin = {name: now.partner_dice.get(name, 0.0) - now.present_dice.get(name, 1.0) for name in facts.partners}
     pairs = [
         (name, other)
         for name, other in facts.partners.items()
@@ -161,8 +165,8 @@ def swapped(history: Sequence[Vitals], facts: RunFacts, checkups: Sequence[Check
     if not pairs:
         return None
     told = "; ".join(
-        f"{name} has Dice {now.dice[name]:.2f} with its own truth and {now.partner_dice[name]:.2f} with that of "
-        f"{facts.partners[name]}"
+        f"{name} has Dice {now.present_dice[name]:.2f} with its own truth and {now.partner_dice[name]:.2f} with that "
+        f"of {facts.partners[name]}"
         for pair in pairs for name in pair
     )  # fmt: skip
     cure = (
@@ -185,7 +189,7 @@ def lr_too_low(history: Sequence[Vitals], facts: RunFacts, checkups: Sequence[Ch
     known = entropies(records, facts)  # patches change a Dice more than this
     losses = known or [record.loss for record in records]
     first, late = median(losses[:half]), median(losses[half:])
-    dice = mean(checkups[-1].dice.values())
+    dice = mean(checkups[-1].present_dice.values())
     if not (share < SMALL_UPDATE and norm > ALIVE_NORM and abs(first - late) <= HARDLY_MOVED * abs(first)):
         return None
     if not dice < UNLEARNT_DICE:
