@@ -32,6 +32,7 @@ STAGES = {
     "evaluate": "score predictions against labels",
     "folds": "score every fold's model on the cases that it has not seen",
     "doctor": "say what is wrong, and how to mend it",
+    "status": "list the trainings in WORK [WORK ...], or in the folders below; WORK may be a config",
 }
 TOPICS = {
     "doctor": {
@@ -40,7 +41,7 @@ TOPICS = {
         "run": "say what is wrong with the trainings in WORK [WORK ...], finished or running; WORK may be a config",
     }
 }
-TOPIC_OF_FOLDERS = "run"  # its words are work folders, where others have a config
+OF_FOLDERS = (["doctor", "run"], ["status"])  # looks whose words are work folders, where others have a config
 FLAGS = {"doctor": {"--verify": "also compare the prepared cases with their hashes"}}
 OPTIONS = """  --help          show this and every key
   --print-config  show the whole config that would run, as YAML
@@ -127,9 +128,11 @@ def _config(stage: str, words: list[str]) -> "Config | None":
         known = ", ".join(["--help", *flags])
         raise UserError(f"{unknown[0]}: unknown option; expected key=value, {known} or --version.")
     settings = [word for word in words if word not in flags]
-    if settings[:1] == [TOPIC_OF_FOLDERS]:
-        settings[1:] = [f"work={json.dumps(str(_folders(settings[1:])[0]))}"]
-    config = load(settings[1:] if stage in TOPICS else settings)
+    topic, settings = (settings[:1], settings[1:]) if stage in TOPICS else ([], settings)
+    places = [word for word in settings if "=" not in word]
+    if [stage, *topic] in OF_FOLDERS and (len(places) > 1 or any(not os.path.isfile(place) for place in places)):
+        settings = [f"work={json.dumps(str(_folders(settings)[0]))}"]
+    config = load(settings)
     if "--print-config" in words:
         print(dump(config), end="")
         return None
@@ -155,9 +158,10 @@ def _options(stage: str, words: list[str]) -> "dict[str, str | bool | list[Path]
     options: dict[str, str | bool | list[Path]] = {
         flag.removeprefix("--"): flag in words for flag in FLAGS.get(stage, {})
     }
-    if words[:1] == [TOPIC_OF_FOLDERS]:
-        options["folders"] = _folders([word for word in words[1:] if not word.startswith("-")])
-    return {"topic": words[0], **options} if stage in TOPICS else options
+    topic, others = (words[:1], words[1:]) if stage in TOPICS else ([], words)
+    if [stage, *topic] in OF_FOLDERS:
+        options["folders"] = _folders([word for word in others if not word.startswith("-")])
+    return {"topic": topic[0], **options} if topic else options
 
 
 def _usage(stage: str) -> str:

@@ -33,6 +33,7 @@ def test_the_pages_do_have_commands() -> None:
         "infer",
         "evaluate",
         "doctor",
+        "status",
     }
 
 
@@ -46,7 +47,7 @@ def test_every_stage_command_has_a_config_and_keys_that_exist(
     ]
     topics = cli.TOPICS.get(stage, {})
     assert not topics or arguments[0] in topics
-    folders = topics and arguments[0] == "run"  # of work, which are no config
+    folders = [stage, *arguments[: bool(topics)]] in cli.OF_FOLDERS  # which are no config
     settings = [word for word in arguments[bool(topics) :] if word.endswith(".yaml") or not folders]
     load([word for word in settings if word not in cli.FLAGS.get(stage, {})])
     assert (ROOT / "scripts" / f"{stage}.py").is_file()

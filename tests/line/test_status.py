@@ -1,0 +1,72 @@
+"""The list of trainings, of real ones."""
+
+import os
+import re
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli import main
+from pipeline.config.config import Config
+from pipeline.errors import ExitCode, UserError
+from pipeline.stages import status
+
+
+@pytest.fixture
+def works(trained: Path, tmp_path: Path) -> Path:
+    """Return a folder with a finished training, one that seems to go on, and one that has long been silent."""
+    for name in ("finished", "going", "silent"):
+        shutil.copytree(trained, tmp_path / "runs" / name)
+    for name in ("going", "silent"):
+        (tmp_path / "runs" / name / "train/fold0/done.json").unlink()
+    before = time.time() - 2 * 3600 - 61
+    for file in ("vitals.jsonl", "run.json"):
+        os.utime(tmp_path / "runs/silent/train/fold0" / file, (before, before))
+    return tmp_path / "runs"
+
+
+def lines_of(capsys: pytest.CaptureFixture[str]) -> list[list[str]]:
+    return [re.split(r"\s{2,}", line) for line in capsys.readouterr().out.splitlines()[2:]]
+
+
+def test_all_trainings_below_a_folder_are_listed_with_how_they_stand(
+    works: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (works / "finished/train/fold0-before-20260101-000000").mkdir()
+    shutil.copy(works / "finished/train/fold0/run.json", works / "finished/train/fold0-before-20260101-000000")
+    assert status.run(Config(), [works]) == ExitCode.DONE
+    finished, going, silent = lines_of(capsys)
+    assert [Path(line[0]).parent.parent.name for line in (finished, going, silent)] == ["finished", "going", "silent"]
+    assert (finished[1], finished[2]) == ("done", "12/12")
+    assert re.fullmatch(r"0\.\d{4} at \d+", finished[3])
+    assert (going[1], silent[1]) == ("running", "silent for 2:01:01")
+    assert going[5] == "0:00:00"  # none of its 12 steps is left
+    assert finished[-1] == "well"
+
+
+def test_a_training_that_has_just_begun_and_one_of_an_earlier_version_have_a_line(
+    works: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("train.csv", "vitals.jsonl", "checkups.jsonl", "health.json"):
+        (works / "going/train/fold0" / name).unlink()
+    (works / "silent/train/fold0/health.json").unlink()
+    assert status.run(Config(), [works / "going", works / "silent"]) == ExitCode.DONE
+    going, silent = lines_of(capsys)
+    assert going[1:] == ["running", "0"]
+    assert silent[2] == "12"
+
+
+def test_the_command_takes_folders_or_a_config(works: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main("status", [str(works / "finished"), str(works / "going")]) == ExitCode.DONE
+    assert len(lines_of(capsys)) == 2
+    assert main("status", [f"work={works / 'finished'}"]) == ExitCode.DONE
+    assert len(lines_of(capsys)) == 1
+    assert not (works / "finished/log/status.log").exists()
+
+
+def test_a_folder_without_a_training_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no training, nor in the folders below"):
+        status.run(Config(), [tmp_path])
+    assert main("status", [str(tmp_path / "nowhere")]) == ExitCode.USER_ERROR
