@@ -1,5 +1,6 @@
-"""How much memory is free: on a GPU, or on a CPU within what its control group may use."""
+"""How much memory is free, and which: on a GPU, or on a CPU within what its control group may use."""
 
+import socket
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,6 +21,12 @@ def free_memory_bytes(device: torch.device, proc: Path = PROC, cgroup: Path = CG
         return torch.cuda.mem_get_info(device)[0]
     found = [*machine_free_bytes(proc), *group_free_bytes(proc, cgroup)]
     return min(found, default=FALLBACK_BYTES)
+
+
+def memory_name(device: torch.device) -> str:
+    """Return a name that is the same for all processes that compute in the same memory: of the machine and its GPU."""
+    host = socket.gethostname()
+    return f"{host} {torch.cuda.get_device_properties(device).uuid}" if device.type == "cuda" else host
 
 
 def machine_free_bytes(proc: Path) -> list[int]:

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import lcm, prod
+from math import lcm
 from typing import Any
 
 from pipeline.config.net import NetSection
+from pipeline.nets.axes import by_axis, product_of
 from pipeline.nets.registry import build
 from pipeline.planning.patch import ideal_patch, legal_patch
 from pipeline.volume.grid import Float3, Int3
@@ -68,7 +69,7 @@ def fit_patch(net: NetSection, family: Family, channels_out: int, patch_vox: Int
     """
     chosen = network_of(net, family, patch_vox, spacing_mm)
     module: Any = build(chosen, CHANNELS_IN, channels_out)
-    own = multiple_of(full_strides(chosen)) if chosen.name == PLANNED else (1, 1, 1)
+    own = product_of(full_strides(chosen)) if chosen.name == PLANNED else (1, 1, 1)
     x, y, z = (lcm(one, other) for one, other in zip(own, module.multiple_vox, strict=True))
     return Fitted(chosen, patch_vox, (x, y, z), module.smallest_vox)
 
@@ -97,8 +98,7 @@ def counted(given: Any) -> int:
 
 def full_strides(net: NetSection) -> list[Int3]:
     """Return the strides that a planned network's options hold, three numbers each."""
-    steps = [(step,) * 3 if isinstance(step, int) else tuple(step) for step in net.options["strides"]]
-    return [(x, y, z) for x, y, z in steps]
+    return [by_axis(step) for step in net.options["strides"]]
 
 
 def strides_of(patch_vox: Int3, spacing_mm: Float3, most_stages: int = MOST_STAGES) -> list[Int3]:
@@ -120,12 +120,6 @@ def strides_of(patch_vox: Int3, spacing_mm: Float3, most_stages: int = MOST_STAG
         size = [-(-n // step) for n, step in zip(size, strides[-1], strict=True)]
         spacing = [mm * step for mm, step in zip(spacing, strides[-1], strict=True)]
     return strides if len(strides) > 1 else [(1, 1, 1), (1, 1, 1)]
-
-
-def multiple_of(strides: Sequence[Int3]) -> Int3:
-    """Return what a patch must be a multiple of, so that no stage rounds: the product of the strides of each axis."""
-    x, y, z = (prod(step[axis] for step in strides) for axis in range(3))
-    return x, y, z
 
 
 def channels_of(stages: int, first: int, most: int) -> list[int]:

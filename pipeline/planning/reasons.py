@@ -3,10 +3,16 @@
 from math import ceil, prod
 from typing import Any
 
+from pipeline.nets.axes import product_of
 from pipeline.planning.choice import AS_GIVEN, Choice, by
 from pipeline.planning.cost import GIB, Cost
-from pipeline.planning.network import full_strides, multiple_of
+from pipeline.planning.network import full_strides
 from pipeline.planning.size import Size, Target
+
+RECOMPUTED = {
+    "blocks": "memory is short without it: blocks are run twice",
+    "deep": "memory is short without it, and with blocks too: larger parts are run again and their blocks once more",
+}
 
 
 def patch_reason(size: Size, target: Target, name: str, *, given: bool) -> str:
@@ -45,10 +51,8 @@ def network_choices(size: Size, given: dict[str, Any], family_reason: str) -> di
     for key, value in net.options.items():
         reason = AS_GIVEN if key in given else option_reason(key, size, family_reason)
         choices[f"net.options.{key}"] = Choice(value, reason)
-    if net.checkpoint == "blocks":
-        choices["net.checkpoint"] = Choice(
-            "blocks", "memory, and not time, keeps the patch small: blocks are run twice"
-        )
+    if net.checkpoint in RECOMPUTED:
+        choices["net.checkpoint"] = Choice(net.checkpoint, RECOMPUTED[net.checkpoint])
     return choices
 
 
@@ -59,7 +63,7 @@ def option_reason(key: str, size: Size, family_reason: str) -> str:
     if key == "decoder_convolutions":
         return "1 on a CPU: a second one at full resolution, on the way up, would cost the most"
     strides = full_strides(size.trial.net)
-    multiple = multiple_of(strides)
+    multiple = product_of(strides)
     bottom = [ceil(n / step) for n, step in zip(size.trial.patch_vox, multiple, strict=True)]
     uneven = any(len(set(step)) > 1 for step in strides)
     why = "an axis is halved while 4 voxels of it are left"

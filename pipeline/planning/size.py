@@ -11,6 +11,7 @@ from pipeline.planning.cost import GIB, Cost, CostModel, Limits, Measure, Trial
 from pipeline.planning.evidence import Evidence
 from pipeline.planning.network import Family, Fitted, fit, fit_patch
 from pipeline.planning.patch import batch_of, halved, ideal_patch, legal_patch
+from pipeline.planning.recompute import MODES
 from pipeline.planning.spacing import fitted_spacing, natural_spacing
 from pipeline.volume.grid import Float3, Int3
 
@@ -21,6 +22,11 @@ SLACK = 1.25  # seconds that are so much over their limit may be the noise of ot
 SHRUNK = 0.8  # after a step that did not fit, and left no figure to go by
 BESIDE_BYTES = 0.3 * GIB  # of training, beside the program and a step: the next batch, the probe's copy, TensorBoard
 MARGIN = 0.95  # for the next one: a line is never quite straight
+
+
+class TooLarge(UserError):
+    """A step does not fit the memory that may be taken."""
+
 
 Limiting = Literal["memory", "time", "the body"]
 
@@ -115,16 +121,14 @@ class Sizing:
     def choose(self) -> Size:
         """Return spacing, network, patch and batch within the limits; what is wished for stays, whatever it costs.
 
-        Two small steps are measured, which gives the cost a voxel; where memory keeps the patch under a quarter of the
-        body, and time does not, two more with recomputed blocks. The spacing then follows from the patch that can be
-        afforded, the network from patch and spacing. That step is measured too, and shrunk until it fits.
+        Two small steps are measured, which gives the cost a voxel, and two more in each mode of gradient checkpointing
+        as long as memory is short. The spacing then follows from the patch that can be afforded, the network from patch
+        and spacing. That step is measured too, and shrunk until it fits.
         Raises UserError where no patch fits, or the network cannot be made or run.
         """
         wishes = self.wishes
         natural = Choice(wishes.spacing_mm, AS_GIVEN) if wishes.spacing_mm else natural_spacing(self.evidence)
-        priced = self._priced(wishes.net, natural.value)
-        if self._recomputing_helps(priced, natural.value):
-            priced = self._priced(wishes.net.model_copy(update={"checkpoint": "blocks"}), natural.value)
+        priced = self._priced_in_modes(natural.value)
         spacing = natural
         if wishes.spacing_mm is None:
             patch_voxels = prod(wishes.patch_vox) if wishes.patch_vox else priced.voxels / self._least_batch
@@ -141,6 +145,44 @@ class Sizing:
             return fit_patch(net, self.target.family, self.channels_out, self.wishes.patch_vox, spacing_mm)
         shape = self.evidence.median_body_vox(spacing_mm)
         return fit(net, self.target.family, self.channels_out, shape, spacing_mm, voxels)
+
+    def _priced_in_modes(self, spacing_mm: Float3) -> Priced:
+        """Price the network in the quickest mode of gradient checkpointing in which memory is not short.
+
+        Where it is short in all of them, in the one that affords most; a mode that the network cannot have is passed
+        over. Raises UserError where two small steps fit in no mode, or the network cannot be made.
+        """
+        net = self.wishes.net
+        decided = "checkpoint" in net.model_fields_set and net.checkpoint != "auto"
+        best: Priced | None = None
+        refusals: list[UserError] = []
+        modes = (net.checkpoint,) if decided else MODES
+        for mode in modes:
+            try:
+                priced = self._priced(net.model_copy(update={"checkpoint": mode}), spacing_mm)
+            except UserError as refusal:
+                if mode == modes[0] and not isinstance(refusal, TooLarge):
+                    raise
+                refusals.append(refusal)
+                continue
+            if best is None or self._affords(priced) > self._affords(best):
+                best = priced
+            if not self._memory_is_short(best, spacing_mm):
+                break
+        if best is None:
+            raise refusals[0]
+        return best
+
+    def _affords(self, priced: Priced) -> float:
+        """Return the voxels of a batch that count: a patch that is wished for may take its time."""
+        return priced.model.by_memory(priced.limits) if self.wishes.patch_vox else priced.voxels
+
+    def _memory_is_short(self, priced: Priced, spacing_mm: Float3) -> bool:
+        """True where memory forbids the wished patch, or keeps one, where time does not, from covering its share."""
+        affords = self._affords(priced) / self._least_batch
+        if self.wishes.patch_vox:
+            return affords < prod(self.wishes.patch_vox)
+        return priced.limiting == "memory" and affords < COVERED * prod(self.evidence.median_body_vox(spacing_mm))
 
     def _priced(self, net: NetSection, spacing_mm: Float3) -> Priced:
         """Measure two small steps of a network."""
@@ -160,18 +202,12 @@ class Sizing:
             raise self._too_large(trial)
         return cost
 
-    def _too_large(self, trial: Trial) -> UserError:
-        return UserError(
+    def _too_large(self, trial: Trial) -> "TooLarge":
+        return TooLarge(
             f"plan: even {trial.batch} patches of {by(trial.patch_vox)} voxels do not fit the memory limit of "
             f"{self.target.memory_bytes / GIB:.3g} GiB; expected a device with more, or a smaller network: set "
             "plan.memory_gb for another device, or net.options={channels: [8, 16, 32]}."
         )
-
-    def _recomputing_helps(self, priced: Priced, spacing_mm: Float3) -> bool:
-        """True where memory, and not time, keeps a patch under the share of the body that it should cover."""
-        if "checkpoint" in self.wishes.net.model_fields_set or priced.limiting != "memory":
-            return False
-        return priced.voxels / self._least_batch < COVERED * prod(self.evidence.median_body_vox(spacing_mm))
 
     def _confirmed(self, priced: Priced, spacing: Choice) -> Size:
         """Choose network, patch and batch, and measure their step; take smaller ones until it is within the limits.

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline.config.net import NetSection
 from pipeline.errors import UserError
+from pipeline.nets.axes import product_of
 from pipeline.nets.registry import build, check_patch
 from pipeline.planning.network import (
     BOTTOM_VOX,
@@ -19,7 +20,6 @@ from pipeline.planning.network import (
     fit,
     fit_patch,
     in_short,
-    multiple_of,
     strides_of,
 )
 
@@ -119,7 +119,7 @@ def test_every_halved_axis_keeps_its_voxels(
     strides = strides_of(patch_vox, spacing_mm)
     assert strides[0] == (1, 1, 1)
     assert 2 <= len(strides) <= MOST_STAGES
-    for size, multiple in zip(patch_vox, multiple_of(strides), strict=True):
+    for size, multiple in zip(patch_vox, product_of(strides), strict=True):
         assert multiple == 1 or ceil(size / multiple) >= BOTTOM_VOX
 
 

@@ -62,10 +62,11 @@ def test_strides_tell_what_is_left_at_the_bottom() -> None:
     assert "net.checkpoint" not in choices
 
 
-def test_recomputed_blocks_are_written_with_their_reason() -> None:
-    trial = replace(SIZE.trial, net=NET.model_copy(update={"checkpoint": "blocks"}))
+@pytest.mark.parametrize("mode", ["blocks", "deep"])
+def test_what_is_recomputed_is_written_with_its_reason(mode: str) -> None:
+    trial = replace(SIZE.trial, net=NET.model_copy(update={"checkpoint": mode}))
     choice = network_choices(replace(SIZE, trial=trial), {}, "few")["net.checkpoint"]
-    assert choice.value == "blocks"
+    assert choice.value == mode
     assert choice.reason.startswith("memory")
 
 

@@ -19,6 +19,7 @@ from pipeline.planning.size import SLACK, Size, Sizing, Target, Wishes
 MakeEvidence = Callable[..., Evidence]
 SMALL_NET = NetSection(options={"channels": [4, 8, 8, 8]})
 FIXED_BYTES = 50 * 2**20
+KEPT = {"none": 1.0, "blocks": 0.5, "deep": 0.4}  # of what a step holds for each voxel
 
 
 def device(memory_gb: float = 8.0, seconds: float | None = 1.0, **keys: float) -> Target:
@@ -29,7 +30,7 @@ def costs(bytes_a_voxel: float = 1000.0, seconds_a_voxel: float = 1e-6, bend: fl
     """Return what measures a step of a made-up network; with a bend, larger ones cost more than a line would say."""
 
     def measure(trial: Trial) -> Cost:
-        kept = 0.5 if trial.net.checkpoint == "blocks" else 1.0
+        kept = KEPT[trial.net.checkpoint]
         more = 1 + bend * trial.voxels / 1e6
         return Cost(round(FIXED_BYTES + kept * bytes_a_voxel * more * trial.voxels), 0, seconds_a_voxel * trial.voxels)
 
@@ -50,18 +51,70 @@ def test_time_limits_the_patch(make_evidence: MakeEvidence) -> None:
     assert size.measured.seconds <= 1.0
 
 
-def test_memory_limits_the_patch_and_blocks_are_recomputed(make_evidence: MakeEvidence) -> None:
-    size = choose(make_evidence(), device(memory_gb=1.0, seconds=None), costs())
+# The body has 3.84 million voxels. Two patches of a quarter of it are 1.92 million: 1.84 GiB by 1000 bytes,
+# 0.94 by 500, 0.76 by 400.
+@pytest.mark.parametrize(("memory_gb", "mode"), [(2.0, "none"), (1.0, "blocks"), (0.8, "deep"), (0.5, "deep")])
+def test_where_memory_keeps_the_patch_small_just_enough_is_recomputed(
+    make_evidence: MakeEvidence, memory_gb: float, mode: str
+) -> None:
+    size = choose(make_evidence(), device(memory_gb, seconds=None), costs())
     assert size.limiting == "memory"
-    assert size.trial.net.checkpoint == "blocks"
+    assert size.trial.net.checkpoint == mode
     assert size.measured is not None
-    assert 0.7 * GIB < size.measured.memory_bytes <= GIB
+    assert 0.7 * memory_gb * GIB < size.measured.memory_bytes <= memory_gb * GIB
     assert size.predicted.memory_bytes == pytest.approx(size.measured.memory_bytes, rel=1e-6)
 
 
-def test_recomputing_is_not_taken_where_the_config_says_so(make_evidence: MakeEvidence) -> None:
-    net = SMALL_NET.model_copy(update={"checkpoint": "none"})
-    assert choose(make_evidence(), device(1.0, None), costs(), net).trial.net.checkpoint == "none"
+def test_the_mode_that_the_config_says_stays(make_evidence: MakeEvidence) -> None:
+    for mode, memory_gb in (("none", 0.5), ("deep", 8.0)):
+        net = SMALL_NET.model_copy(update={"checkpoint": mode})
+        assert choose(make_evidence(), device(memory_gb, None), costs(), net).trial.net.checkpoint == mode
+
+
+def test_auto_is_planned_for_with_the_mode_that_it_will_come_to(make_evidence: MakeEvidence) -> None:
+    net = SMALL_NET.model_copy(update={"checkpoint": "auto"})
+    assert choose(make_evidence(), device(1.0, None), costs(), net).trial.net.checkpoint == "blocks"
+
+
+# 2 x 96 x 96 x 64 voxels, 1.18 million: 1.15 GiB by 1000 bytes, 0.60 by 500, 0.49 by 400
+@pytest.mark.parametrize(("memory_gb", "mode"), [(1.3, "none"), (0.7, "blocks"), (0.55, "deep"), (0.3, "deep")])
+def test_a_wished_patch_is_made_to_fit_by_recomputing_however_long_it_takes(
+    make_evidence: MakeEvidence, memory_gb: float, mode: str
+) -> None:
+    size = choose(make_evidence(), device(memory_gb, seconds=0.1), costs(), patch_vox=(96, 96, 64))
+    assert (size.trial.patch_vox, size.trial.net.checkpoint) == ((96, 96, 64), mode)
+
+
+def test_deep_is_not_taken_where_its_time_leaves_a_smaller_patch(make_evidence: MakeEvidence) -> None:
+    def measure(trial: Trial) -> Cost:
+        slower = 10.0 if trial.net.checkpoint == "deep" else 1.0
+        return replace(costs()(trial), seconds=slower * 1e-6 * trial.voxels)
+
+    assert choose(make_evidence(), device(0.5, 1.0), measure).trial.net.checkpoint == "blocks"
+
+
+def test_a_mode_that_the_network_cannot_have_is_passed_over(make_evidence: MakeEvidence) -> None:
+    def measure(trial: Trial) -> Cost:
+        if trial.net.checkpoint == "blocks":
+            raise UserError("no blocks here")
+        return costs()(trial)
+
+    assert choose(make_evidence(), device(1.0, None), measure).trial.net.checkpoint == "deep"
+
+
+def test_a_network_whose_smallest_steps_fit_only_in_deep_is_planned_with_it(make_evidence: MakeEvidence) -> None:
+    def measure(trial: Trial) -> Cost | None:
+        return costs()(trial) if trial.net.checkpoint == "deep" else None
+
+    assert choose(make_evidence(), device(), measure).trial.net.checkpoint == "deep"
+
+
+def test_a_network_that_cannot_be_made_is_refused_with_its_own_sentence(make_evidence: MakeEvidence) -> None:
+    def measure(trial: Trial) -> Cost:
+        raise UserError("net.options: no")
+
+    with pytest.raises(UserError, match=r"net\.options: no"):
+        choose(make_evidence(), device(), measure)
 
 
 def test_the_whole_body_leaves_room_for_a_larger_batch(make_evidence: MakeEvidence) -> None:
