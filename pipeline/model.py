@@ -25,6 +25,7 @@ from pipeline.volume.intensity import Intensity
 
 FORMAT = 1
 ORDER_OF_OPERATIONS = ("windows", "blend logits", "restore by linear interpolation", "decide")
+MODEL = "model"  # how runs call their model folder
 FACTS_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
 
@@ -149,10 +150,27 @@ def hash_of(folder: Path) -> str:
     return files.hash_json(read_description(folder))
 
 
-def read_description(folder: Path) -> dict[str, Any]:
-    """Read `model.json` and check its format version."""
+def models_below(folder: Path) -> list[Path]:
+    """Return the model folders of the work folder, the run or the folder of runs that a user named instead of one."""
+    files_found = (path for place in ("", "*/", "*/*/") for path in folder.glob(f"{place}{MODEL}/{FACTS_FILE}"))
+    return sorted(path.parent for path in files_found)
+
+
+def check_folder(folder: Path, key: str) -> None:
+    """Refuse a folder without `model.json` that has model folders below it: `key` means one of these."""
+    below = [] if (folder / FACTS_FILE).exists() else models_below(folder)
+    if below:
+        raise UserError(
+            f"{key}: {folder} is no model folder, as it has no {FACTS_FILE}; did you mean "
+            f"{' or '.join(map(str, below))}?"
+        )
+
+
+def read_description(folder: Path, key: str = "infer.model") -> dict[str, Any]:
+    """Read `model.json` and check its format version. key: where the folder was named."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such model folder; train a model first, or set infer.model to one.")
+    check_folder(folder, key)
     path = folder / FACTS_FILE
     description = files.read_json(path)
     written = description.get("format") if isinstance(description, dict) else None

@@ -10,7 +10,7 @@ from pipeline.errors import UserError
 from pipeline.files import hash_file
 from pipeline.head import Head
 from pipeline.labels import Labels, Region
-from pipeline.model import Model, ModelFacts, hash_of, read_facts
+from pipeline.model import Model, ModelFacts, hash_of, read_description, read_facts
 from pipeline.nets.registry import build
 from pipeline.volume.intensity import Intensity
 
@@ -125,6 +125,17 @@ def test_a_missing_file_is_named(folder, name):
     (folder / name).unlink()
     with pytest.raises(UserError, match=f"{name}: not found"):
         Model.load(folder)
+
+
+@pytest.mark.parametrize("place", ["", "fold0", "train/fold0"])
+def test_the_model_of_a_work_folder_or_a_run_is_proposed_where_that_was_named(folder, tmp_path, place):
+    model = tmp_path / "work" / place / "model"
+    model.parent.mkdir(parents=True)
+    folder.rename(model)
+    with pytest.raises(UserError, match=rf"^infer.model: .*/work is no model folder, .* did you mean {model}\?"):
+        Model.load(tmp_path / "work")
+    with pytest.raises(UserError, match=r"^train.start_from: .* did you mean"):
+        read_description(tmp_path / "work", "train.start_from")
 
 
 @pytest.mark.parametrize("version", [0, 2, "1", None])

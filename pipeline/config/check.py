@@ -16,7 +16,9 @@ SIDE = re.compile(r"(?i:left|right)|(?<![A-Za-z])[LRlr](?![A-Za-z])|(?<=[a-z])[L
 
 def check(config: Config) -> None:
     """Raise UserError where two settings contradict each other."""
-    config.loss.name_under(config.head.kind)
+    config.loss.check_used(config.head.kind)
+    _check_parts(config)
+    _check_precision(config)
     warmup = config.train.warmup(config.train.steps)
     if config.train.minutes is None and warmup >= config.train.steps:
         raise UserError(
@@ -31,6 +33,26 @@ def check(config: Config) -> None:
     if config.labels is not None:
         _check_reserved(config.labels)
         check_labels(config, config.labels.build())
+
+
+def _check_parts(config: Config) -> None:
+    """Refuse a batch that cannot be run in parts of one size; how many processes share it only training knows."""
+    batch, parts = config.sample.batch, config.train.accumulate
+    if batch % parts:
+        raise UserError(
+            f"train.accumulate: found {parts}, which a batch of {batch} patches cannot be divided by; expected a "
+            "divisor of sample.batch; change either."
+        )
+
+
+def _check_precision(config: Config) -> None:
+    """Refuse float16 where the device is said to be a CPU; whether `auto` means one only the machine knows."""
+    for key, section in (("train", config.train), ("infer", config.infer)):
+        if section.amp == "fp16" and section.device == "cpu":
+            raise UserError(
+                f"{key}.amp: found fp16, which needs a GPU, and {key}.device is cpu; expected auto, bf16 or off; set "
+                f"{key}.amp=auto."
+            )
 
 
 def _check_reserved(section: LabelsSection) -> None:

@@ -4,12 +4,26 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from pipeline.config.section import Positive, Probability, Section
+from pipeline.config.section import Probability, Section, Weight
+from pipeline.config.text import in_line
 from pipeline.errors import UserError
 
 ONLY_SOFTMAX = ("dice_ce", "ce")
 NEVER_SOFTMAX = ("bce_dice", "bce")
 ANY_HEAD = ("dice", "tversky", "focal_tversky", "generalised_dice", "focal", "topk", "dice_topk", "structure")
+DICE_AND_KIN = (
+    "dice", "dice_ce", "bce_dice", "dice_topk", "tversky", "focal_tversky", "generalised_dice", "structure",
+)  # fmt: skip
+USED_BY = {
+    "alpha": ("dice_ce", "bce_dice", "dice_topk", "focal"),
+    "beta": ("tversky", "focal_tversky"),
+    "gamma": ("focal", "focal_tversky"),
+    "smooth": DICE_AND_KIN,
+    "dice_over": DICE_AND_KIN,
+    "hardest": ("topk", "dice_topk"),
+    "box_vox": ("structure",),
+}
+NEEDS = {"boundary_warm_up": "boundary", "tube_weight": "tubes"}
 FOCUS = {"focal": 2.0, "focal_tversky": 0.75}  # as published
 
 
@@ -36,11 +50,11 @@ class LossSection(Section):
     dice_over: Literal["present", "all"] = Field("present", description="classes that Dice and its kin average over")
     hardest: float = Field(0.1, gt=0, le=1, description="part of the voxels that topk counts, the hardest")
     box_vox: int = Field(15, ge=3, description="width of structure's mean around a voxel, odd")
-    boundary: float = Field(0.0, ge=0, description="factor of the boundary loss that is added; 0: none")
+    boundary: float = Field(0.0, ge=0, le=1e6, description="factor of the boundary loss that is added; 0: none")
     boundary_warm_up: bool = Field(True, description="let each class's boundary count as far as its Dice has come")
     tubes: tuple[str, ...] = Field((), description="classes whose centre lines' recall is added: vessels, cord, nerves")
-    tube_weight: Positive = Field(1.0, description="factor of the recall of centre lines, where there are tubes")
-    class_weights: dict[str, Positive] | Literal["auto"] = Field(
+    tube_weight: Weight = Field(1.0, description="factor of the recall of centre lines, where there are tubes")
+    class_weights: dict[str, Weight] | Literal["auto"] = Field(
         {}, description="weight by class name, background included, others 1; auto: from the training cases' voxels"
     )
 
@@ -62,6 +76,20 @@ class LossSection(Section):
                 "Set loss.name=auto."
             )
         return self.name
+
+    def check_used(self, head: str) -> None:
+        """Raise UserError where a key has been changed that the loss makes no use of under a kind of head."""
+        name = self.name_under(head)
+        changed = [key for key, field in type(self).model_fields.items() if getattr(self, key) != field.default]
+        for key in changed:
+            found = f"loss.{key}: found {in_line(getattr(self, key))}, which"
+            if name not in USED_BY.get(key, (name,)):
+                raise UserError(
+                    f"{found} loss.name={name} makes no use of; expected loss.name={' or '.join(USED_BY[key])}; choose "
+                    "that, or leave the key out."
+                )
+            if key in NEEDS and not getattr(self, NEEDS[key]):
+                raise UserError(f"{found} counts only with loss.{NEEDS[key]}; set that too, or leave the key out.")
 
     @property
     def focus(self) -> float:

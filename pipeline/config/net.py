@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from pipeline.config.section import Positive, Section
+from pipeline.config.section import Section, Weight
 
 
 class NetSection(Section):
@@ -14,4 +14,4 @@ class NetSection(Section):
         "none", description="what backward recomputes to save memory; auto: just enough for the memory at hand"
     )
     strip_final_activation: bool = Field(False, description="take off an activation that the network ends in")
-    head_weights: tuple[Positive, ...] = Field((), description="weight of each training output, if there are several")
+    head_weights: tuple[Weight, ...] = Field((), description="weight of each training output, if there are several")

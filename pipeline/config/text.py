@@ -1,5 +1,6 @@
 """Config text: YAML 1.2 core-schema scalars, so that 5e-3 is a number, and no, on and dates are strings."""
 
+import math
 import re
 from typing import Any, ClassVar
 
@@ -92,6 +93,13 @@ def parse(text: str, source: str) -> Any:
         raise UserError(f"{source}: line {line + 1}: {error.problem}{advice}.") from error
     except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{source}: {' '.join(str(error).split())}; expected YAML.") from error
+
+
+def in_line(value: Any) -> str:
+    """Return a value of a config on one line, as a user would write it: [1, 2], {liver: 1}, null."""
+    width = math.inf
+    written = yaml.dump(value, Dumper=Dumper, sort_keys=False, allow_unicode=True, default_flow_style=True, width=width)
+    return written.removesuffix("...\n").strip()
 
 
 def dump(value: Any) -> str:

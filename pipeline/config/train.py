@@ -12,13 +12,16 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 class TrainSection(Section):
     steps: Count = Field(1000, description="optimiser steps")
-    minutes: Positive | None = Field(None, description="instead of steps: turned into a step count after 20 steps")
+    minutes: Positive | None = Field(
+        None, description="instead of steps: turned into a step count after 20 steps and 10 seconds"
+    )
     fold: Natural | Literal["all"] = Field(0, description="fold held out for validation; all: none is held out")
     device: Device = Field("auto", description="auto, cpu, cuda or cuda:N")
     threads: Count | Literal["auto"] = Field(
         "auto", description="on the CPU; auto: its cores less sample.workers, or OMP_NUM_THREADS"
     )
     amp: Literal["auto", "off", "bf16", "fp16"] = Field("auto", description="numeric type of the forward pass")
+    compile: bool = Field(False, description="torch.compile for the steps, whose first takes tens of seconds")
     deterministic: bool | Literal["auto"] = Field("auto", description="bit-identical repeats; auto: on a CPU only")
     lr: Positive = Field(3e-3, description="largest learning rate; with optimiser=sgd usually 1e-2")
     optimiser: Literal["adamw", "sgd"] = Field("adamw", description="sgd: with Nesterov's momentum")

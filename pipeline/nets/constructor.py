@@ -2,12 +2,13 @@
 
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
 from torch import nn
 
+from pipeline.config.text import in_line
 from pipeline.errors import UserError
 
 CHANNELS_IN = ("channels_in", "in_channels", "n_input_channels", "input_channels", "n_channels", "in_chans", "in_ch")
@@ -15,6 +16,7 @@ CHANNELS_OUT = (
     "channels_out", "out_channels", "num_classes", "n_classes", "output_channels", "classes", "out_chans", "out_ch",
 )  # fmt: skip
 DIMENSIONS = "spatial_dims"
+RAISED = (Exception, SystemExit)  # by a class that may be anybody's: a call of sys.exit must not end a run in silence
 
 
 def construct(
@@ -47,8 +49,8 @@ def construct(
             f"net.name: {name} needs a library that is missing: {in_short(error)}; install it with "
             f"{sys.executable} -m pip install NAME, or choose another network."
         ) from error
-    except Exception as error:  # the class may be anybody's, and so may what it raises
-        raise UserError(f"net.options: {name} cannot be made with {dict(options)}: {in_short(error)}.") from error
+    except RAISED as error:
+        raise UserError(f"net.options: {name} cannot be made with {in_line(options)}: {in_short(error)}.") from error
 
 
 def fixed_arguments(network: type[nn.Module], name: str, channels_in: int, channels_out: int) -> dict[str, int]:
@@ -73,12 +75,17 @@ def channel_arguments(network: type[nn.Module]) -> tuple[str | None, str | None]
 
 def nearest(given: str, known: list[str]) -> str:
     """Return the middle of a sentence: the nearest known word, if one is near, and all of them."""
-    lowered = {word.lower(): word for word in known}
-    close = get_close_matches(given.lower(), lowered, n=1)
-    guess = f"; did you mean {lowered[close[0]]}?" if close else "."
+    close = closest(given, known)
+    guess = f"; did you mean {close}?" if close else "."
     return f"{guess} Known are {', '.join(known) or 'none'}"
 
 
-def in_short(error: Exception) -> str:
+def closest(given: str, known: Iterable[str]) -> str | None:
+    """Return the nearest known word, whatever its letters' case, None where none is near."""
+    lowered = {word.lower(): word for word in known}
+    return next((lowered[word] for word in get_close_matches(given.lower(), lowered, n=1)), None)
+
+
+def in_short(error: BaseException) -> str:
     """Return an error's kind and the first line of what it says."""
     return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]]).rstrip(".")

@@ -1,9 +1,9 @@
 """MONAI's networks: what they need to be told, and which sizes they take."""
 
 from collections.abc import Callable, Mapping, Sequence
-from math import prod
 from typing import Any
 
+from pipeline.nets.axes import product_of
 from pipeline.volume.grid import Int3
 
 UNET_CHANNELS = (16, 32, 64, 128)
@@ -28,13 +28,6 @@ def with_defaults(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
 def as_sequence(given: Any) -> Sequence[Any]:
     """Return a sequence as it is and anything else as an empty one: the class will say what is wrong with it."""
     return given if isinstance(given, list | tuple) else ()
-
-
-def product_of(strides: Sequence[int | Sequence[int]]) -> Int3:
-    """Return the product of all strides along each axis."""
-    steps = [(step,) * 3 if isinstance(step, int) else tuple(step) for step in strides]
-    x, y, z = (prod(step[axis] for step in steps) for axis in range(3))
-    return x, y, z
 
 
 # What a patch must be a multiple of, as each class's source or docstring has it; classes not listed take any size.

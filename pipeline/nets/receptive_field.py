@@ -23,6 +23,10 @@ class Field:
     whole: tuple[bool, bool, bool]
 
 
+class NoGradient(Exception):
+    """No voxel of the input changes the logits."""
+
+
 def receptive_field(network: Any, channels_in: int, patch_vox: Int3) -> Field:
     """Return the box of input voxels on which the logits of the voxel in the middle depend, norms left out.
 
@@ -32,7 +36,8 @@ def receptive_field(network: Any, channels_in: int, patch_vox: Int3) -> Field:
     makes use of is smaller (Luo 2016).
 
     Measured an axis at a time on an input of 256 voxels along it, or on the patch where the network is made for one
-    size. The network is left as it is. Raises RuntimeError, or whatever the network raises, where it cannot be run.
+    size. The network is left as it is. Raises NoGradient where nothing is seen, and whatever the network raises
+    where it cannot be run.
     """
     bare = copy.deepcopy(network).eval()
     for part in bare.modules():
@@ -64,6 +69,11 @@ def _extent(network: nn.Module, axis: int, sizes: Sequence[Int3], channels_in: i
         except Exception as error:  # a foreign network may raise anything at a size that it is not made for
             refusal = error
             continue
+        if not len(seen):
+            raise NoGradient(
+                "the gradient of the logits is 0 in every voxel, as behind a last layer that begins at 0, or where the "
+                "mean over the batch is taken off"
+            )
         first, last = int(seen[0]), int(seen[-1])
         return last - first + 1, first == 0 or last == size[axis] - 1
     raise refusal

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from pipeline.config.net import NetSection
 from pipeline.errors import UserError
-from pipeline.log import log
+from pipeline.log import listed, log
 from pipeline.nets import monai, recompute
-from pipeline.nets.constructor import channel_arguments, construct, in_short, nearest
+from pipeline.nets.constructor import channel_arguments, closest, construct
+from pipeline.nets.foreign import import_module, make_lazy_layers, stated_vox
 from pipeline.nets.norms import quicken
 from pipeline.nets.strip import KEY, strip_final_activations
 from pipeline.nets.transfuse3d import TransFuse3d
@@ -32,9 +33,8 @@ def build(net: NetSection, channels_in: int, channels_out: int, patch_vox: Int3 
     It takes float (B, channels_in, x, y, z). In training mode it returns (B, channels_out, x, y, z) or a list of such
     tensors, of which the first is the prediction; in eval mode one tensor. It has `multiple_vox` and `smallest_vox`,
     what a patch along x, y, z must be a multiple of and may not fall below, and `largest_vox` where it is made for one
-    size. `net.strip_final_activation` and
-    `net.checkpoint` are applied. patch_vox: a size that the network is run at, where it is made for one size only and
-    has to be run to find its final activations.
+    size. `net.strip_final_activation` and `net.checkpoint` are applied. patch_vox: a size that the network is run at,
+    where it is made for one size only and has to be run to find its final activations.
 
     Raises UserError for a name that is not known, a class that cannot be imported or is no torch.nn.Module, and
     options that do not fit it.
@@ -44,9 +44,9 @@ def build(net: NetSection, channels_in: int, channels_out: int, patch_vox: Int3 
     elif net.name.startswith(MONAI):
         module = build_monai(net, channels_in, channels_out)
     elif ":" in net.name:
-        module = build_foreign(net, channels_in, channels_out)
+        module = build_foreign(net, channels_in, channels_out, patch_vox)
     else:
-        raise UserError(f"net.name: no network {net.name!r}{nearest(net.name, known_names())}, package.module:Class.")
+        raise unknown(net.name, known_names())
     if net.strip_final_activation:
         taken = strip_final_activations(module, patch_vox, channels_in)
         found = f"took off {', '.join(taken)}" if taken else "there is none"
@@ -61,7 +61,7 @@ def build_monai(net: NetSection, channels_in: int, channels_out: int) -> nn.Modu
     networks = importlib.import_module(MONAI_NETWORKS)
     found: Any = getattr(networks, name, None)
     if not is_network(found):
-        raise UserError(f"net.name: MONAI has no network {name!r}{nearest(name, monai_names())}.")
+        raise unknown(net.name, [MONAI + each for each in monai_names()])
     module: Any = construct(found, net.name, channels_in, channels_out, monai.with_defaults(name, net.options))
     monai.without_own_loss(found.__name__, module)
     monai.set_sizes(found.__name__, module)
@@ -71,25 +71,30 @@ def build_monai(net: NetSection, channels_in: int, channels_out: int) -> nn.Modu
     return module
 
 
-def build_foreign(net: NetSection, channels_in: int, channels_out: int) -> nn.Module:
+def build_foreign(net: NetSection, channels_in: int, channels_out: int, patch_vox: Int3) -> nn.Module:
     """Make a network of a class outside the project, by package.module:Class."""
-    place, _, name = net.name.partition(":")
-    try:
-        found: Any = getattr(importlib.import_module(place), name, None)
-    except Exception as error:  # importing runs the user's own code
-        raise UserError(
-            f"net.name: {place} cannot be imported: {in_short(error)}; it must be installed or lie in a "
-            "folder of PYTHONPATH."
-        ) from error
+    place, name = import_module(net.name)
+    found: Any = getattr(place, name, None)
     if not is_network(found):
-        raise UserError(f"net.name: {place} has no subclass of torch.nn.Module that is called {name!r}.")
+        there = [each for each, value in vars(place).items() if is_network(value)]
+        raise UserError(
+            f"net.name: {place.__name__} has no subclass of torch.nn.Module that is called {name}; it has "
+            f"{listed(there) or 'none'}."
+        )
     module: Any = construct(found, net.name, channels_in, channels_out, net.options)
-    module.multiple_vox = as_size(getattr(module, "multiple_vox", 1))
-    module.smallest_vox = as_size(getattr(module, "smallest_vox", 1))
-    if hasattr(module, "largest_vox"):
-        module.largest_vox = as_size(module.largest_vox)
+    for key in ("multiple_vox", "smallest_vox", *(["largest_vox"] if hasattr(module, "largest_vox") else [])):
+        setattr(module, key, stated_vox(module, key, net.name))
     module.register_forward_hook(first_output_first)
+    make_lazy_layers(module, net.name, patch_vox, channels_in)
     return module
+
+
+def unknown(name: str, known: Sequence[str]) -> UserError:
+    """Return the refusal of a name that is not known, with the nearest that is."""
+    close = closest(name, known)
+    expected = f"{', '.join(OWN)}, {MONAI}NAME or package.module:Class"
+    hint = f"did you mean {close}?" if close else f"expected {expected}."
+    return UserError(f"net.name: there is no network {name}; {hint} docs/networks.md lists them.")
 
 
 def check_patch(module: Any, patch_vox: Int3, name: str) -> None:
@@ -103,9 +108,11 @@ def check_patch(module: Any, patch_vox: Int3, name: str) -> None:
     axes = zip(patch_vox, smallest, multiple, strict=True)
     legal = [max(ceil(low / step), round(n / step)) * step for n, low, step in axes]
     if list(patch_vox) != legal:
+        stated = ":" in name
+        cure = "That is what its class states" if stated else "Fewer or smaller strides take smaller patches"
         raise UserError(
             f"sample.patch_vox: {list(patch_vox)} does not suit {name}, which takes multiples of {list(multiple)} from "
-            f"{list(smallest)} up; the nearest is {legal}. Fewer or smaller strides take smaller patches."
+            f"{list(smallest)} up; the nearest is {legal}. {cure}."
         )
 
 
@@ -149,9 +156,3 @@ def monai_names() -> list[str]:
 def known_names() -> list[str]:
     """Return every name that needs no import path."""
     return [*OWN, *(MONAI + name for name in monai_names())]
-
-
-def as_size(given: int | Sequence[int]) -> Int3:
-    """Return a number for all axes, or one for each."""
-    x, y, z = (given,) * 3 if isinstance(given, int) else given
-    return int(x), int(y), int(z)

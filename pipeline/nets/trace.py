@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipeline.device import is_out_of_memory
 from pipeline.errors import UserError
-from pipeline.nets.constructor import in_short
+from pipeline.nets.constructor import RAISED, in_short
 from pipeline.nets.ending import VIEWS, operation
 from pipeline.volume.grid import Int3
 
@@ -43,15 +44,18 @@ class Trace:
 def trace(network: nn.Module, sizes: Sequence[Int3], channels_in: int) -> Trace:
     """Run the network, in the mode that it is in, at the first size that it takes: some are made for one size only.
 
-    Running statistics of its norms change; torch's generators do not. Raises UserError where no size can be run.
+    Running statistics of its norms change; torch's generators do not. Raises UserError where no size can be run, and
+    what torch raises where memory does not suffice.
     """
     for size in dict.fromkeys(sizes):
         try:
             return run(network, size, channels_in)
         except UserError:
             raise
-        except Exception as error:  # a foreign network may raise anything
-            refusal = error
+        except RAISED as error:
+            if is_out_of_memory(error):
+                raise
+            refusal: BaseException = error
     raise UserError(
         f"net.name: {kind_of(network)} cannot be run on a patch of {list(size)} voxels in "
         f"{'training' if network.training else 'eval'} mode: {in_short(refusal)}."

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from functools import partial
-from math import prod
 
 import torch
 from torch import Tensor, nn
 
+from pipeline.nets.axes import product_of
 from pipeline.nets.blocks import BLOCKS, Block, ResidualBlock, Stage, initialise
 from pipeline.nets.gate import AttentionGate
 from pipeline.nets.norms import NORMS
@@ -172,5 +172,5 @@ class UNet3d(nn.Module):
 
 def smallest_size(steps: Sequence[Int3]) -> Int3:
     """Return the size that leaves two voxels in the deepest stage along every axis that is shrunk."""
-    x, y, z = (prod(step[axis] for step in steps) + 1 for axis in range(3))
-    return x, y, z
+    x, y, z = product_of(steps)
+    return x + 1, y + 1, z + 1

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.errors import UserError
+from pipeline.nets.axes import by_axis
+from pipeline.nets.option_checks import check_count
 from pipeline.volume.grid import Int3
 
 KERNEL = 3
@@ -40,12 +42,13 @@ def stage_kernels(kernels: Sequence[int | Sequence[int]] | None, steps: Sequence
             f"net.options.kernels: {given} for {len(steps)} stages; expected an odd number, or three, for each stage, "
             "such as [[3, 3, 1], 3, 3, 3]."
         )
+    key, cure = ("kernels", "longer kernel") if kernels else ("strides", "smaller stride, or net.options.kernels")
     sizes = [by_axis(size) for size in given]
     for number, (size, step) in enumerate(zip(sizes, steps, strict=True)):
         if any(n < s for n, s in zip(size, step, strict=True)):
             raise UserError(
-                f"net.options.kernels: stage {number} has kernel {list(size)} and stride {list(step)}; expected a "
-                "kernel that is no shorter than the stride, or voxels between are never read; set a longer one."
+                f"net.options.{key}: stage {number} has kernel {list(size)} and stride {list(step)}; expected a "
+                f"kernel that is no shorter than the stride, or voxels between are never read; set a {cure}."
             )
     return sizes
 
@@ -59,12 +62,6 @@ def stage_dropout(dropout: float | Sequence[float], stages: int) -> list[float]:
             "stage, such as [0, 0, 0.1, 0.2]."
         )
     return [float(share) for share in given]
-
-
-def by_axis(given: int | Sequence[int]) -> Int3:
-    """Return a number for all axes, or one for each."""
-    x, y, z = (given,) * 3 if isinstance(given, int) else given
-    return x, y, z
 
 
 def is_stride(step: Any) -> bool:
@@ -87,15 +84,19 @@ def check_counts(channels: Sequence[int], convolutions: int, decoder_convolution
     """Refuse channels and numbers of convolutions that are not whole numbers of at least 1, and fewer than 2 stages."""
     if not isinstance(channels, list | tuple) or len(channels) < 2:
         raise UserError(f"net.options.channels: {channels}; expected at least two numbers, such as [16, 32, 64].")
-    given = [("channels", count) for count in channels]
-    given += [("convolutions", convolutions), ("decoder_convolutions", decoder_convolutions)]
-    for key, count in given:
-        if not isinstance(count, int) or count < 1:
-            raise UserError(f"net.options.{key}: {count}; expected whole numbers of at least 1.")
+    for count in channels:
+        check_count("channels", count)
+    check_count("convolutions", convolutions)
+    check_count("decoder_convolutions", decoder_convolutions)
 
 
 def check_supervision(heads: int, stages: int) -> None:
     """Refuse a number of further heads that a decoder of one stage less than the encoder has no place for."""
+    if heads == 1 and stages == 2:
+        raise UserError(
+            "net.options.deep_supervision: 1 for 2 stages; a coarser output needs at least 3 stages: give net.options."
+            "channels another number, or leave deep_supervision out."
+        )
     if not isinstance(heads, int) or isinstance(heads, bool) or not 0 <= heads <= stages - 2:
         raise UserError(
             f"net.options.deep_supervision: {heads}; expected how many coarser outputs are trained beside the "

@@ -13,11 +13,11 @@ from pipeline.device import choose, is_out_of_memory
 from pipeline.errors import ExitCode, UserError
 from pipeline.head import Head
 from pipeline.labels import Labels
-from pipeline.log import log, prose_table
+from pipeline.log import listed, log, prose_table
 from pipeline.nets.constructor import in_short
 from pipeline.nets.count import multiply_adds
-from pipeline.nets.probe import Verdict, probe
-from pipeline.nets.receptive_field import receptive_field
+from pipeline.nets.probe import Verdict, check_head_weights, probe
+from pipeline.nets.receptive_field import NoGradient, receptive_field
 from pipeline.nets.registry import build, check_patch
 from pipeline.nets.trace import trace
 from pipeline.planning.choice import by
@@ -53,6 +53,7 @@ def run(config: Config) -> ExitCode:
     except UserError as refusal:
         prose_table(config.net.name, COLUMNS, [("verdict", f"REFUSED. {refusal}")])
         return ExitCode.SOME_FAILED
+    check_head_weights(config.net.head_weights, verdict)
     prose_table(config.net.name, COLUMNS, [*facts(net, verdict, config, device), *costs(config, head)])
     tried = list(trials(net, config.net.name))
     prose_table("patches, tried", COLUMNS, [(what, found) for what, found, _ in tried])
@@ -78,10 +79,14 @@ def facts(net: Any, verdict: Verdict, config: Config, device: torch.device) -> I
     yield "verdict", f"passes the door: {verdict.text.partition(':')[0]}"
     yield "channels", f"{CHANNELS_IN} in, {verdict.channels_out} out"
     yield "parameters", f"{verdict.parameters:,}"
+    if verdict.unused:
+        yield "without a gradient", f"{len(verdict.unused)} weights that no output depends on: {listed(verdict.unused)}"
     yield "multiply-adds", f"{counted(net, patch_vox, device)} for one patch of {by(patch_vox)} voxels"
     yield "receptive field", seen(net, patch_vox, spacing_mm)
     limit = f"to {by(net.largest_vox)} voxels" if hasattr(net, "largest_vox") else "voxels up"
     yield "patch sizes", f"multiples of {by(net.multiple_vox)} from {by(net.smallest_vox)} {limit}"
+    if verdict.mixes_samples:
+        yield "samples of a batch", "are MIXED: a window's prediction depends on those that are predicted with it"
     resolutions = "; ".join(by(shape[2:]) for shape in verdict.output_shapes)
     yield "outputs in training", f"{resolutions} voxels, of an input of {by(verdict.probed_vox)}"
 
@@ -102,6 +107,8 @@ def seen(net: nn.Module, patch_vox: Int3, spacing_mm: tuple[float, float, float]
     """Return the receptive field in words."""
     try:
         field = receptive_field(net, CHANNELS_IN, patch_vox)
+    except NoGradient as reason:
+        return f"unknown: {reason}"
     except Exception as error:  # a foreign network may raise anything at a size that it is not made for
         return f"unknown: {in_short(error)}"
     size_mm = [voxels * step for voxels, step in zip(field.size_vox, spacing_mm, strict=True)]
@@ -111,11 +118,13 @@ def seen(net: nn.Module, patch_vox: Int3, spacing_mm: tuple[float, float, float]
 
 def costs(config: Config, head: Head) -> Iterator[Row]:
     """Yield what a training step takes in each mode of gradient checkpointing, each in a process of its own."""
-    sample = config.sample
+    sample, parts = config.sample, config.train.accumulate
+    at_once = max(1, sample.batch // parts)
+    batch = f"a batch of {sample.batch}" if parts == 1 else f"each of {parts} parts of a batch of {sample.batch}"
     for mode in get_args(NetSection.model_fields["checkpoint"].annotation):
         if mode == "auto":  # one of the others
             continue
-        trial = Trial(config.net.model_copy(update={"checkpoint": mode}), sample.patch_vox, sample.batch)
+        trial = Trial(config.net.model_copy(update={"checkpoint": mode}), sample.patch_vox, at_once)
         try:
             cost = measured_step(trial, config=config, head=head)
         except UserError as refusal:
@@ -123,17 +132,22 @@ def costs(config: Config, head: Head) -> Iterator[Row]:
         else:
             found = NO_MEMORY if cost is None else f"{cost.memory_bytes / GIB:.2f} GiB, {cost.seconds:.2g} s"
         log.info("measured: a step with net.checkpoint=%s", mode)
-        yield f"step, checkpoint {mode}", f"{found}, for a batch of {sample.batch}" if mode == "none" else found
+        yield f"step, checkpoint {mode}", f"{found}, for {batch}" if mode == "none" else found
 
 
 def trials(net: Any, name: str) -> Iterator[tuple[str, str, bool]]:
     """Yield what became of sizes that the network's rule allows and forbids, and whether that is as it should be."""
     low, step = net.smallest_vox, net.multiple_vox
-    allowed = {"smallest": low, "next": shifted(low, step, 1)}
+    following = shifted(low, step, 1)
+    allowed = {"smallest": low, "next": following}
     forbidden = {
         "too small": shifted(low, step, -1),
         "no multiple": shifted(low, tuple(min(1, n - 1) for n in step), 1),
     }
+    if hasattr(net, "largest_vox"):
+        forbidden["too large"] = shifted(net.largest_vox, step, 1)
+        if any(n > most for n, most in zip(following, net.largest_vox, strict=True)):
+            del allowed["next"]
     for what, size in allowed.items():
         try:
             check_patch(net, size, name)

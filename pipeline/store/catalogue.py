@@ -45,9 +45,11 @@ class Catalogue:
         """Read the catalogue of a store. Raises UserError where there is none, or it cannot be read."""
         path = catalogue_file(store)
         if not path.exists():
-            raise UserError(
-                f"{store}: no prepared cases; run prepare, or set data.store, or work, to one that has some."
-            )
+            inside = store / "store"  # of a work folder
+            cure = "run prepare, or set data.store, or work, to one that has some."
+            if catalogue_file(inside).exists():
+                cure = f"did you mean data.store={inside}?"
+            raise UserError(f"{store}: no prepared cases; {cure}")
         value = read_json(path)
         check_format(value, path)
         with whole(path):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.config.text import in_line
 from pipeline.errors import UserError
 from pipeline.labels import IGNORE, Labels
 
@@ -22,8 +23,8 @@ def class_table(stored: Labels, wanted: Labels, store: Path, *, named: bool = Fa
     reason = reason_against(stored, wanted, named=named)
     if reason:
         raise UserError(
-            f"labels: {dict(wanted.values)} cannot be taken from {dict(stored.values)}, which {store} was prepared "
-            f"with: {reason}. Change labels, or run prepare again, which makes every case anew."
+            f"labels: {in_line(dict(wanted.values))} cannot be taken from {in_line(dict(stored.values))}, which "
+            f"{store} was prepared with: {reason}. Change labels, or run prepare again, which makes every case anew."
         )
     for value, index in stored.class_of_value().items():
         table[index] = becomes[value]

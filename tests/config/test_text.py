@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config.text import dump, parse
+from pipeline.config.text import dump, in_line, parse
 from pipeline.errors import UserError
 
 
@@ -91,6 +91,17 @@ values = st.recursive(
 @given(values)
 def test_what_is_written_is_read_back_unchanged(value: object) -> None:
     assert parse(dump(value), "test") == value
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (None, "null"), (5.0, "5.0"), ("a b", "a b"), ("true", "'true'"), ("", "''"), ((1, (2, 3)), "[1, [2, 3]]"),
+        ({"A": (1,), "swap": None}, "{A: [1], swap: null}"), (list(range(100)), str(list(range(100)))),
+    ],
+)  # fmt: skip
+def test_a_value_in_a_message_is_written_as_in_a_config(value: object, written: str) -> None:
+    assert in_line(value) == written
 
 
 @given(st.from_regex(r"[-+]?[0-9]*\.?[0-9]*([eE][-+]?[0-9]+)?|0[xob][0-9]+|yes|no|true|null|~", fullmatch=True))

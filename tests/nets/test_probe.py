@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -5,7 +7,7 @@ from torch.nn import functional
 
 from pipeline.config.net import NetSection
 from pipeline.errors import UserError
-from pipeline.nets.probe import probe
+from pipeline.nets.probe import check_head_weights, probe
 from pipeline.nets.registry import build
 
 
@@ -123,7 +125,7 @@ def test_linear_operations_behind_the_last_layer_pass(end):
     [
         (lambda net, y: y.detach(), "has no gradient"),
         (lambda net, y: y.max(1).indices, "torch.int64"),
-        (lambda net, y: y[..., ::2], r"\(2, 4, 8, 8, 4\); expected \(2, 4, 8, 8, 8\)"),
+        (lambda net, y: y[..., ::2], r"\(2, 4, 8, 8, 4\); expected \(2, 4, 8, 8, 8\): pad its convolutions"),
         (lambda net, y: [y, y[:, :2]] if net.training else y, r"different channels: \[4, 2\]"),
         (lambda net, y: [y, y], "2 outputs in eval mode"),
         (lambda net, y: {"logits": y}, "is dict"),
@@ -136,8 +138,76 @@ def test_outputs_that_break_the_contract_are_refused(end, sentence):
 
 
 def test_a_network_with_other_channels_than_the_head_is_refused():
-    with pytest.raises(UserError, match=r"\(2, 4, 8, 8, 8\); expected \(2, 3, 8, 8, 8\)"):
+    with pytest.raises(UserError, match=r"\(2, 4, 8, 8, 8\); expected \(2, 3, 8, 8, 8\): let its last layer"):
         probe(Ending(nn.Identity()), (8, 8, 8), channels_out=3)
+
+
+def test_weights_that_no_output_depends_on_are_named():
+    assert probe(Ending(nn.Identity()), (8, 8, 8)).unused == ("scale", "other.weight", "other.bias")
+    net = build(NetSection(name="monai.BasicUNetPlusPlus", options={"features": [4] * 6}, checkpoint="blocks"), 1, 5)
+    heads = {name for name, _ in net.named_parameters() if name.startswith("final_conv_0_")}
+    assert set(probe(net, (32, 32, 32)).unused) == heads - {"final_conv_0_4.weight", "final_conv_0_4.bias"}
+
+
+def test_a_network_without_a_backward_pass_is_refused():
+    def spoil(net, features):
+        gates = torch.sigmoid(features)
+        logits = net.other(gates)
+        gates.mul_(2)
+        return logits
+
+    with pytest.raises(UserError, match=r"the backward pass of Ending ends with RuntimeError: .* an inplace operation"):
+        probe(Ending(spoil), (8, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("end", "which"),
+    [
+        (lambda net, y: y + torch.log(torch.tensor(-1.0)), "Ending"),
+        (lambda net, y: [y, y + torch.tensor(torch.inf)] if net.training else y, "Ending, output 1,"),
+        (lambda net, y: y if net.training else y + torch.tensor(torch.nan), "Ending in eval mode"),
+    ],
+)
+def test_logits_that_are_no_numbers_are_refused(end, which):
+    with pytest.raises(UserError, match=f"^net.name: {which} returns NaN or infinite logits for a finite input"):
+        probe(Ending(end), (8, 8, 8))
+
+
+def test_a_network_that_ends_the_program_is_refused():
+    with pytest.raises(UserError, match=r"Ending cannot be run on a patch .* in training mode: SystemExit: 7"):
+        probe(Ending(lambda net, y: sys.exit(7)), (8, 8, 8))
+    with pytest.raises(UserError, match="cannot be run on two samples in eval mode: ValueError: one"):
+        probe(Ending(one_at_a_time), (8, 8, 8))
+
+
+def one_at_a_time(net, features):
+    if not net.training and len(features) > 1:
+        raise ValueError("one")
+    return features
+
+
+@pytest.mark.parametrize(
+    ("end", "mixed"),
+    [
+        (nn.Identity(), False),
+        (lambda net, y: y - y.mean(0, keepdim=True), True),
+        (lambda net, y: y + net.other(y[:1]), True),
+        (nn.Sequential(nn.BatchNorm3d(4), nn.Conv3d(4, 4, 1)), False),
+        (nn.Sequential(nn.BatchNorm3d(4, track_running_stats=False), nn.Conv3d(4, 4, 1)), True),
+        (nn.Sequential(nn.InstanceNorm3d(4), nn.Conv3d(4, 4, 1)), False),
+    ],
+)
+def test_it_is_seen_whether_a_prediction_depends_on_the_others_of_its_batch(end, mixed):
+    assert probe(Ending(end), (8, 8, 8)).mixes_samples is mixed
+
+
+@pytest.mark.parametrize(("end", "outputs"), [(nn.Identity(), 1), (lambda net, y: [y] * 3 if net.training else y, 3)])
+def test_head_weights_are_as_many_as_the_outputs_in_training(end, outputs):
+    verdict = probe(Ending(end), (8, 8, 8))
+    check_head_weights((), verdict)
+    check_head_weights((1.0,) * outputs, verdict)
+    with pytest.raises(UserError, match=f"net.head_weights: found 2, but the network has {outputs} outputs in train"):
+        check_head_weights((1.0, 0.5), verdict)
 
 
 def test_a_network_made_for_one_size_is_run_at_the_size_of_the_patch():

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from pipeline.config.net import NetSection
-from pipeline.nets.receptive_field import Field, receptive_field
+from pipeline.nets.receptive_field import Field, NoGradient, receptive_field
 from pipeline.nets.registry import build
 
 NOT_WHOLE = (False, False, False)
@@ -66,6 +66,13 @@ def test_a_network_made_for_one_size_is_measured_on_its_patch():
 def test_a_network_that_cannot_be_run_says_why():
     with pytest.raises(RuntimeError, match="to have 2 channels"):
         receptive_field(made_of(nn.Conv3d(2, 2, 1)), 1, (24, 24, 24))
+
+
+def test_a_last_layer_that_begins_at_0_sees_nothing_yet():
+    last = nn.Conv3d(4, 2, 1)
+    nn.init.zeros_(last.weight)
+    with pytest.raises(NoGradient, match="a last layer that begins at 0"):
+        receptive_field(made_of(nn.Conv3d(1, 4, 3, padding=1), last), 1, (32, 32, 32))
 
 
 def test_a_u_net_sees_further_along_the_axes_that_it_shrinks():

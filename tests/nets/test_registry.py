@@ -46,6 +46,32 @@ class Raises(Tiny):
     def __init__(self, in_channels, num_classes):
         raise RuntimeError("first line\\nsecond line")
 
+class Leaves(Tiny):
+    def __init__(self, in_channels, num_classes):
+        raise SystemExit(7)
+
+class Text(Tiny):
+    multiple_vox = "x"
+
+class Two(Tiny):
+    smallest_vox = (2, 2)
+
+class Lazy(nn.Module):
+    def __init__(self, in_channels, num_classes):
+        super().__init__()
+        self.first = nn.Sequential(nn.LazyConv3d(4, 3, padding=1), nn.LazyBatchNorm3d(), nn.ReLU())
+        self.last = nn.LazyConv3d(num_classes, 1)
+        self.coarser = nn.LazyConv3d(num_classes, 1)
+    def forward(self, image):
+        features = self.first(image)
+        return [self.last(features), self.coarser(features)] if self.training or self.both else self.last(features)
+
+class LazyInTraining(Lazy):
+    both = False
+
+class LazyThroughout(Lazy):
+    both = True
+
 def function():
     pass
 """
@@ -55,6 +81,9 @@ def function():
 def foreign(tmp_path, monkeypatch):
     (tmp_path / "foreign_nets.py").write_text(FOREIGN)
     (tmp_path / "broken_nets.py").write_text("raise ValueError('half written')")
+    (tmp_path / "leaving_nets.py").write_text("raise SystemExit(7)")
+    (tmp_path / "misspelt_nets.py").write_text("import torch\nclass Net(:\n")
+    (tmp_path / "needing_nets.py").write_text("import no_such_library")
     monkeypatch.syspath_prepend(str(tmp_path))
     return "foreign_nets"
 
@@ -149,6 +178,23 @@ def test_a_foreign_network_that_could_not_learn_is_refused_at_the_door(foreign, 
         probe(net, (8, 8, 8), channels_out=3)
 
 
+def test_lazy_layers_get_their_weights_when_a_network_is_made(foreign):
+    torch.manual_seed(1)
+    net = build(section(f"{foreign}:LazyThroughout"), 1, 3)
+    assert net.training
+    assert net.first[0].weight.shape == (4, 1, 3, 3, 3) and net.coarser.weight.shape == (3, 4, 1, 1, 1)
+    assert torch.equal(net.first[1].running_mean, torch.zeros(4))
+    assert probe(net, (8, 8, 8), channels_out=3).unused == ()
+    torch.manual_seed(1)
+    again = build(section(f"{foreign}:LazyThroughout"), 1, 3)
+    assert all(torch.equal(weight, again.state_dict()[name]) for name, weight in net.state_dict().items())
+
+
+def test_a_lazy_layer_that_prediction_leaves_out_is_named(foreign):
+    with pytest.raises(UserError, match=r"runs without coarser \(LazyConv3d\) in eval mode.* give them their sizes"):
+        build(section(f"{foreign}:LazyInTraining"), 1, 3)
+
+
 def test_a_foreign_network_may_state_the_only_size_that_it_takes():
     net = nn.Identity()
     net.multiple_vox = net.smallest_vox = net.largest_vox = (8, 8, 8)
@@ -170,8 +216,9 @@ def test_a_foreign_network_keeps_its_own_size_rule(foreign):
     ("name", "options", "sentence"),
     [
         ("Unet3D", {}, "did you mean UNet3d"),
-        ("monai.Unett", {}, "did you mean UNet"),
-        ("monai.deprecated", {}, "MONAI has no network 'deprecated'"),
+        ("monai.Unett", {}, r"^net.name: there is no network monai.Unett; did you mean monai.UNet\? docs/networks.md"),
+        ("quite.different", {}, "expected UNet3d, UCTransNet3d, TransFuse3d, monai.NAME or package.module:Class"),
+        ("monai.deprecated", {}, "there is no network monai.deprecated"),
         ("UNet3d", {"chanels": [4, 8]}, "no such option; did you mean channels. Known are channels, strides"),
         ("UNet3d", {"channels_out": 3}, "net.options.channels_out: set to 3 by the pipeline"),
         ("monai.UNet", {"chanels": [4, 8]}, "did you mean channels"),
@@ -183,8 +230,16 @@ def test_a_foreign_network_keeps_its_own_size_rule(foreign):
         ("foreign_nets:NoOutput", {}, "no argument for its output channels; it has in_channels"),
         ("foreign_nets:Raises", {}, "RuntimeError: first line\\.$"),
         ("foreign_nets:function", {}, "no subclass of torch.nn.Module"),
-        ("foreign_nets:Missing", {}, "no subclass of torch.nn.Module"),
-        ("broken_nets:Net", {}, "cannot be imported: ValueError: half written"),
+        ("foreign_nets:Missing", {}, "no subclass of torch.nn.Module that is called Missing; it has Tiny, Several"),
+        ("foreign_nets:Leaves", {}, "cannot be made with {}: SystemExit: 7"),
+        ("foreign_nets:Text", {}, "foreign_nets:Text has multiple_vox = x; expected a whole number of at least 1"),
+        ("foreign_nets:Two", {}, r"has smallest_vox = \[2, 2\]; expected a whole number"),
+        ("broken_nets:Net", {}, r"cannot be imported: ValueError: half written \(.*broken_nets.py, line 1\); mend"),
+        ("leaving_nets:Net", {}, r"cannot be imported: SystemExit: 7 \(.*leaving_nets.py, line 1\)"),
+        ("misspelt_nets:Net", {}, "misspelt_nets.py, line 2: invalid syntax; mend that line"),
+        ("needing_nets:Net", {}, "No module named 'no_such_library'; install that library with"),
+        (":Net", {}, "found :Net; expected package.module:Class"),
+        ("foreign_nets:", {}, "found foreign_nets:; expected package.module:Class"),
         ("no_such_package.nets:Net", {}, "cannot be imported: ModuleNotFoundError"),
     ],
 )
@@ -200,5 +255,7 @@ def test_what_cannot_be_made_gives_a_sentence(foreign, name, options, sentence):
 def test_a_patch_that_does_not_suit_is_refused_with_the_nearest_that_does(patch, nearest):
     net = nn.Identity()
     net.multiple_vox, net.smallest_vox = (8, 8, 8), (16, 16, 16)
-    with pytest.raises(UserError, match=f"does not suit monai.UNet.* the nearest is {nearest}"):
+    with pytest.raises(UserError, match=f"does not suit monai.UNet.* the nearest is {nearest}. Fewer or smaller"):
         check_patch(net, patch, "monai.UNet")
+    with pytest.raises(UserError, match=f"does not suit a:B.* the nearest is {nearest}. That is what its class states"):
+        check_patch(net, patch, "a:B")

@@ -13,6 +13,7 @@ from pipeline.errors import ExitCode, UserError
 from pipeline.head import Head
 from pipeline.labels import Labels
 from pipeline.nets.registry import build
+from pipeline.planning.cost import Trial
 from pipeline.stages import doctor_net, prepare
 
 SMALL = ("net.options={channels: [4, 8]}", "sample.patch_vox=[12,12,10]", "sample.batch=2")
@@ -27,6 +28,23 @@ class Published(nn.Module):
         self.act = nn.Sigmoid()
     def forward(self, image):
         return self.act(self.layer(image))
+
+class Centred(Published):
+    def forward(self, image):
+        logits = self.layer(image)
+        return logits - logits.mean(0, keepdim=True)
+
+class Rootless(Published):
+    def forward(self, image):
+        return self.layer(image) + (image.abs().sum() * -1).sqrt()
+
+class OneSize(nn.Module):
+    smallest_vox = multiple_vox = largest_vox = 8
+    def __init__(self, in_channels, num_classes):
+        super().__init__()
+        self.layer = nn.Conv3d(in_channels, num_classes, 1)
+    def forward(self, image):
+        return self.layer(image)
 
 class Promises(nn.Module):
     smallest_vox = multiple_vox = 3
@@ -101,6 +119,25 @@ def test_a_refused_ending_is_told_with_what_it_does_and_the_key_that_cures_it(
     assert "Set net.strip_final_activation=true, which takes it off" in shown
 
 
+def test_logits_that_are_no_numbers_are_refused_as_an_ending_is(config: Any, told: Any, published: str) -> None:
+    code, shown = told(config(f"net.name={published}:Rootless", "net.options={}"))
+    assert code == ExitCode.SOME_FAILED
+    assert "REFUSED. net.name: Rootless returns NaN or infinite logits" in shown
+
+
+def test_head_weights_for_outputs_that_are_not_there_are_refused(config: Any) -> None:
+    with pytest.raises(UserError, match=r"net\.head_weights: found 3, but the network has 1 outputs in training"):
+        doctor_net.run(config("net.head_weights=[1, 2, 3]"))
+
+
+def test_a_network_that_mixes_samples_is_remarked_on(config: Any, published: str) -> None:
+    given = config(f"net.name={published}:Centred", "net.options={}")
+    net = build(given.net, 1, 2)
+    rows = dict(doctor_net.facts(net, doctor_net.probe(net, (12, 12, 10)), given, doctor_net.choose("cpu")))
+    assert rows["samples of a batch"].startswith("are MIXED: a window's prediction depends on those")
+    assert rows["receptive field"].startswith("unknown: the gradient of the logits is 0 in every voxel")
+
+
 def test_facts_of_a_stripped_network(config: Any, published: str) -> None:
     given = config(f"net.name={published}:Published", "net.options={}", "net.strip_final_activation=true")
     net = build(given.net, 1, 2)
@@ -155,3 +192,20 @@ def test_a_mode_that_cannot_be_had_says_why(config: Any) -> None:
     what, found = next(rows)
     assert what == "step, checkpoint none"
     assert found.startswith("cannot be had: net.name: no network 'no.Network'")
+
+
+def test_a_network_made_for_one_size_is_not_blamed_for_others(config: Any, published: str) -> None:
+    net: Any = build(config(f"net.name={published}:OneSize", "net.options={}").net, 1, 2)
+    assert [(what, as_it_should) for what, _, as_it_should in doctor_net.trials(net, "OneSize")] == [
+        ("smallest: 8 x 8 x 8", True), ("no multiple: 9 x 9 x 9", True), ("too large: 16 x 16 x 16", True),
+    ]  # fmt: skip
+
+
+def test_a_step_is_measured_on_what_is_run_at_once(config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[Trial] = []
+    monkeypatch.setattr(doctor_net, "measured_step", lambda trial, **_: tried.append(trial))
+    head = Head("softmax", Labels({"liver": (1,)}))
+    _, whole = next(doctor_net.costs(config("sample.batch=4"), head))
+    _, parts = next(doctor_net.costs(config("sample.batch=4", "train.accumulate=2"), head))
+    assert [trial.batch for trial in tried] == [4, 2]
+    assert whole.endswith("for a batch of 4") and parts.endswith("for each of 2 parts of a batch of 4")

@@ -52,6 +52,11 @@ def test_what_cannot_be_taken_from_the_store_is_refused(wanted: Labels, reason: 
         class_table(STORED, wanted, STORE)
 
 
+def test_classes_are_named_as_in_a_config() -> None:
+    with pytest.raises(UserError, match=r"^labels: \{liver: \[1\], kidney: \[4\]\} cannot be taken from \{liver: \["):
+        class_table(STORED, Labels({"liver": (1,), "kidney": (4,)}), STORE)
+
+
 def test_a_name_that_found_a_mask_keeps_its_values() -> None:
     stored = Labels({"liver": (1,), "spleen": (2,)})
     exchanged = Labels({"spleen": (1,), "liver": (2,)})

@@ -45,6 +45,12 @@ def test_no_store_is_refused(tmp_path: Path) -> None:
         Catalogue.read(tmp_path / "store")
 
 
+def test_the_store_of_a_work_folder_is_proposed_where_the_folder_was_named(tmp_path: Path) -> None:
+    catalogue_of({"a": "1"}).write(tmp_path / "store")
+    with pytest.raises(UserError, match=r"no prepared cases; did you mean data\.store=.*/store\?$"):
+        Catalogue.read(tmp_path)
+
+
 def test_a_store_of_another_format_is_refused(tmp_path: Path) -> None:
     catalogue_of({"a": "1"}).write(tmp_path)
     value = json.loads((tmp_path / "cases.json").read_text())
