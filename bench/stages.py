@@ -30,7 +30,7 @@ def row_of_training(path: Path) -> list[object]:
     state = sorted((path.parent / "state").glob("step-*"))[-1]
     progress = read_json(state / "state.json")["facts"]["progress"]
     each = progress["seconds"] / progress["step"]
-    peak = max(int(row["memory_bytes"]) for row in rows) / GIB
+    peak = max(float(row["memory_gib"]) for row in rows)
     return ["train", f"{progress['step']} steps", f"{each:.3f}", "", f"{peak:.2f}"]
 
 

@@ -35,7 +35,6 @@ OUTPUT_RULES = {
 ROOMS_OF_OUTPUT_RULES = {"head", "losses"}
 OTHER_USES = {
     ("inference/postprocess.py", "argmax"): "the largest object of a class, by its voxels",
-    ("training/validate.py", "argmax"): "the slice with the most foreground is the one to show",
 }
 
 PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}

@@ -13,7 +13,7 @@ class RunFacts:
     lr: the largest rate. warmup_steps: before it is reached. batch: samples that a norm sees together.
     batch_norm: whether the network has one. not_hu: training cases whose intensities do not look like HU, and why.
     cases: how many are learnt from. steps: length of the run, None where that is not known yet. warm: whether it began
-    with trained weights. amp: type of mixed precision, such as "float16", None for float32.
+    with trained weights. amp: type of mixed precision, such as "float16", None for float32. optimiser: its key.
     """
 
     network: str
@@ -32,3 +32,4 @@ class RunFacts:
     steps: int | None = None
     warm: bool = False
     amp: str | None = None
+    optimiser: str = "adamw"

@@ -1,4 +1,4 @@
-"""train.csv: the vitals of every logged step and the scores of every validation, for whoever has no TensorBoard."""
+"""train.csv: the points of every curve (see `curves`), a row a logged step and a row a validation."""
 
 import csv
 from collections.abc import Mapping
@@ -24,9 +24,9 @@ class Table:
             writer.writerows(kept)
 
     def add(self, row: Mapping[str, float | int]) -> None:
-        """Append one row; columns that it lacks stay empty."""
+        """Append one row; columns that it lacks stay empty. Raises ValueError for one that the table lacks."""
         with self.path.open("a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, self.columns, extrasaction="ignore").writerow(row)
+            csv.DictWriter(file, self.columns).writerow(row)
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

@@ -11,7 +11,7 @@ class Vitals:
     infinite in the step that ended a run. grad_norm: before clipping.
     logits_min, logits_max: range of the prediction's raw logits. drawn: positive slots by class name.
     predicted: share of voxels by class name, background included; dice: of the patches together, by target of the head
-    that is in one of them, or was predicted; both empty on steps that did not measure them.
+    that is in one of them, or was predicted; both empty on steps that did not measure them, and read from a journal.
     strange_labels: values (at most 5) of the batch's labels that are neither a class index nor 255.
     image_std: standard deviation of the batch's standardised intensities; about 1 is usual; None where not measured.
     update_share: length of the step's change of the weights, divided by that of the weights; None where not measured.

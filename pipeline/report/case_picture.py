@@ -11,12 +11,10 @@ from matplotlib.lines import Line2D
 
 from pipeline.files import replacing
 from pipeline.labels import IGNORE
-from pipeline.report.figures import as_seen, colour_of
+from pipeline.report.figures import PLANES, as_seen, colour_of
 from pipeline.volume.body import body_box
 from pipeline.volume.grid import box_of
 from pipeline.volume.volume import Volume
-
-PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}  # and the axis that each looks along
 
 
 def draw_case(
@@ -40,8 +38,7 @@ def draw_case(
     body = box_of(*body_box(image.voxels))
     voxels = image.voxels[body]
     truth, prediction = (np.where(labels == IGNORE, 0, labels)[body] for labels in (truth, prediction))
-    for axes, plane in zip(figure.subplots(1, 3), ("axial", "coronal", "sagittal"), strict=True):
-        axis = PLANES[plane]
+    for axes, (plane, axis) in zip(figure.subplots(1, 3), PLANES.items(), strict=True):
         position = _telling_slice(truth, axis)
         across, up = np.delete(image.grid.spacing_mm, axis)
         low, high = window_hu

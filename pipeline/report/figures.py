@@ -8,6 +8,8 @@ from pipeline.labels import IGNORE
 
 Colour = tuple[int, int, int]
 
+PLANES = {"axial": 2, "coronal": 1, "sagittal": 0}  # and the axis that each looks along
+
 # Okabe and Ito's colours for figures that everyone can tell apart, without black and grey; then lighter ones.
 PALETTE: tuple[Colour, ...] = (
     (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (213, 94, 0), (204, 121, 167), (0, 114, 178),

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.config.train import TrainSection
 from pipeline.monitor.checkup import Checkup, TrainingCase
 from pipeline.monitor.symptoms import cases, data, gradients, loss, outputs, validation
 from pipeline.monitor.symptoms.diagnose import CHECKUP_RULES, EXPLAINS, FIRST_STEPS, STEP_RULES, blame, diagnose
-from pipeline.monitor.symptoms.window import STEPS
+from pipeline.monitor.symptoms.window import STEPS, USUAL_LR
 from pipeline.monitor.vitals import Vitals
 from tests.monitor.made import FACTS, WELL, names, records, two, with_last
 
@@ -131,6 +132,37 @@ def test_mixed_precision_is_blamed_where_it_is_on_only() -> None:
         for amp, expected in ((None, False), ("float16", True)):
             (finding,) = diagnose(with_last(records(3), **changes), replace(FACTS, amp=amp))
             assert ("train.amp=off (it was float16)" in finding.cure) is expected
+
+
+def test_the_rate_is_not_blamed_before_it_has_changed_a_weight() -> None:
+    for changes in ({"loss": nan}, {"grad_norm": nan, "ended": True}):
+        (finding,) = diagnose([replace(WELL, step=1, **changes)], FACTS)
+        assert "it is not the rate: look at the images and labels of these cases" in finding.cure
+        assert "network (doctor net), and at the weights of the loss (loss.class_weights)" in finding.cure
+        assert "train.lr" not in finding.cure and "start_from" not in finding.cure
+        (finding,) = diagnose([replace(WELL, step=1, **changes)], replace(FACTS, warm=True))
+        assert "the weights of train.start_from" in finding.cure
+        (finding,) = diagnose(with_last(records(2), **changes), FACTS)
+        assert "take train.lr=0.0001 or less" in finding.cure
+
+
+@pytest.mark.parametrize(
+    ("lr", "optimiser", "told"),
+    [
+        (10.0, "adamw", "take train.lr=0.003 or less (it was 10; 0.003 is usual with adamw)"),
+        (0.01, "adamw", "take train.lr=0.001 or less (it was 0.01; 0.003 is usual with adamw)"),
+        (10.0, "sgd", "take train.lr=0.01 or less (it was 10; 0.01 is usual with sgd)"),
+    ],
+)
+def test_a_rate_that_is_too_high_is_brought_to_what_is_usual(lr: float, optimiser: str, told: str) -> None:
+    (finding,) = diagnose(records(update_share=0.6), replace(FACTS, lr=lr, optimiser=optimiser))
+    assert finding.cure == told
+
+
+def test_the_usual_rates_are_those_of_the_config() -> None:
+    fields = TrainSection.model_fields
+    assert fields["lr"].default == USUAL_LR[fields["optimiser"].default]
+    assert "with optimiser=sgd usually 1e-2" in str(fields["lr"].description) and USUAL_LR["sgd"] == 1e-2
 
 
 def test_numbers_of_records_are_not_called_steps() -> None:

@@ -7,7 +7,16 @@ from pipeline.log import listed
 from pipeline.monitor.checkup import Checkup
 from pipeline.monitor.facts import RunFacts
 from pipeline.monitor.symptoms.finding import Finding
-from pipeline.monitor.symptoms.window import STEPS, last, median, records_of, steps_of, without_amp
+from pipeline.monitor.symptoms.window import (
+    STEPS,
+    last,
+    lower_lr,
+    median,
+    not_the_rate,
+    records_of,
+    steps_of,
+    without_amp,
+)
 from pipeline.monitor.vitals import Vitals
 
 EXPLODING = "exploding gradients"
@@ -50,9 +59,10 @@ def non_finite(history: Sequence[Vitals], facts: RunFacts, checkups: Sequence[Ch
         f"{end.loss:.4g} and logits from {end.logits_min:.4g} to {end.logits_max:.4g}, on "
         f"{listed(sorted(set(end.cases)))}"
     )
+    first = f"take {lower_lr(facts)}{without_amp(facts)}" if end.step > 1 else not_the_rate(facts)
     cure = (
-        f"lower train.lr (it was {facts.lr:g}) to {facts.lr / 10:g}{without_amp(facts)}, or look for what has no slope "
-        "in a loss or network of your own, such as the root or the logarithm of 0"
+        f"{first}, or look for what has no slope in a loss or network of your own, such as the root or the logarithm "
+        "of 0"
     )
     return Finding(NON_FINITE, evidence, cure)
 

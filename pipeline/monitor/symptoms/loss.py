@@ -12,7 +12,9 @@ from pipeline.monitor.symptoms.window import (
     entropies,
     ignorance,
     last,
+    lower_lr,
     median,
+    not_the_rate,
     records_of,
     steps_of,
     update_share,
@@ -64,7 +66,9 @@ def non_finite_loss(history: Sequence[Vitals], facts: RunFacts, checkups: Sequen
             NON_FINITE_LOSS, f"{evidence}; the images of this batch are not finite themselves",
             "look at these cases' images: doctor data names what is wrong, data.exclude leaves a case out",
         )  # fmt: skip
-    cure = f"lower train.lr (it was {facts.lr:g}) to {facts.lr / 10:g}{without_amp(facts)}, or look at these cases"
+    cure = not_the_rate(facts)
+    if first.step > 1:
+        cure = f"take {lower_lr(facts)}{without_amp(facts)}, or look at these cases"
     return Finding(NON_FINITE_LOSS, evidence, cure)
 
 
@@ -74,7 +78,7 @@ def lr_too_high(history: Sequence[Vitals], facts: RunFacts, checkups: Sequence[C
     evidence = _weights_replaced(records) or _worse_than_ignorance(records, facts) or _ran_off(records)
     if evidence is None:
         return None
-    return Finding(LR_TOO_HIGH, evidence, f"take train.lr={facts.lr / 10:g} or less (it was {facts.lr:g})")
+    return Finding(LR_TOO_HIGH, evidence, f"take {lower_lr(facts)}")
 
 
 def _weights_replaced(records: Sequence[Vitals]) -> str | None:

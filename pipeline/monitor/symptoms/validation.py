@@ -8,7 +8,7 @@ from pipeline.log import listed
 from pipeline.monitor.checkup import Checkup
 from pipeline.monitor.facts import RunFacts
 from pipeline.monitor.symptoms.finding import Finding
-from pipeline.monitor.symptoms.window import entropies, last, mean, median, patience_steps
+from pipeline.monitor.symptoms.window import USUAL_LR, entropies, last, mean, median, patience_steps
 from pipeline.monitor.vitals import Vitals
 
 ALL_BACKGROUND = "all background"
@@ -198,6 +198,5 @@ def lr_too_low(history: Sequence[Vitals], facts: RunFacts, checkups: Sequence[Ch
         f"a step changes the weights by {share:.1g} of their length (1e-3 is usual) with gradients of {norm:.2g}; the "
         f"{'cross-entropy' if known else 'loss'} went from {first:.4g} to {late:.4g} up to step {records[-1].step}"
     )
-    return Finding(
-        LR_TOO_LOW, evidence, f"take train.lr={facts.lr * 100:g} or so (it is {facts.lr:g}); 3e-3 is the default"
-    )
+    usual = f"{USUAL_LR[facts.optimiser]:g} is usual with {facts.optimiser}"
+    return Finding(LR_TOO_LOW, evidence, f"take train.lr={facts.lr * 100:g} or so (it is {facts.lr:g}; {usual})")

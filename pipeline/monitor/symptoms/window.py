@@ -10,6 +10,7 @@ from pipeline.monitor.vitals import Vitals
 
 PATIENCE_STEPS, PATIENCE_SHARE = 200, 0.02  # of a run, the larger: until then many healthy ones find nothing
 LATEST = 20  # checkups whose training cases are pooled
+USUAL_LR = {"adamw": 3e-3, "sgd": 1e-2}  # by optimiser: what train.lr says of itself
 STEPS = 50  # what a short run shows before it has cost anything; every one of a run's first steps is recorded
 
 
@@ -60,6 +61,23 @@ def patience_steps(facts: RunFacts) -> float:
 def without_amp(facts: RunFacts) -> str:
     """Return what to add to a cure where the run is in mixed precision."""
     return f", set train.amp=off (it was {facts.amp})" if facts.amp else ""
+
+
+def lower_lr(facts: RunFacts) -> str:
+    """Return the rate to take in place of one that is too high: a tenth of it, and no more than is usual."""
+    usual = USUAL_LR[facts.optimiser]
+    rate = min(facts.lr / 10, usual)
+    return f"train.lr={rate:g} or less (it was {facts.lr:g}; {usual:g} is usual with {facts.optimiser})"
+
+
+def not_the_rate(facts: RunFacts) -> str:
+    """Return where to look when the first step fails: the weights have not moved yet."""
+    start = ", the weights of train.start_from" if facts.warm else ""
+    return (
+        "no weight has moved yet, so that it is not the rate: look at the images and labels of these cases (doctor "
+        f"data), at the network (doctor net){start}, and at the weights of the loss (loss.class_weights)"
+        f"{without_amp(facts)}"
+    )
 
 
 def records_of(records: Sequence[Vitals]) -> str:
