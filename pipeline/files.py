@@ -28,16 +28,19 @@ def temporary_sibling(path: Path) -> Path:
 
     The suffixes stay, as writers choose a format by them.
     """
-    return path.with_name(f"{TEMPORARY_PREFIX}{_processes()}-{os.getpid()}-{uuid.uuid4().hex[:8]}-{path.name}")
+    return path.with_name(f"{TEMPORARY_PREFIX}{process_space()}-{os.getpid()}-{uuid.uuid4().hex[:8]}-{path.name}")
 
 
 def is_orphan(temporary: Path) -> bool:
     """Tell whether a temporary name was given by a process of this machine that has ended; False where unknown."""
-    named_here = re.match(rf"{re.escape(TEMPORARY_PREFIX)}{_processes()}-(\d+)-", temporary.name)
-    if named_here is None:
-        return False
+    named_here = re.match(rf"{re.escape(TEMPORARY_PREFIX)}{process_space()}-(\d+)-", temporary.name)
+    return named_here is not None and has_ended(int(named_here[1]))
+
+
+def has_ended(process: int) -> bool:
+    """Tell whether no process of this machine has an id any more."""
     try:
-        os.kill(int(named_here[1]), 0)  # sends nothing
+        os.kill(process, 0)  # sends nothing
     except ProcessLookupError:
         return True
     except OSError:
@@ -54,7 +57,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 @cache
-def _processes() -> str:
+def process_space() -> str:
     """Return 8 hex digits, the same in all processes that know each other's ids: of one host, boot and container."""
     known = [platform.node()]
     with suppress(OSError):  # only Linux has these

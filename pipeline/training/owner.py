@@ -10,7 +10,7 @@ import uuid
 from pathlib import Path
 
 from pipeline.errors import Interrupted, UserError
-from pipeline.files import read_json, write_json
+from pipeline.files import has_ended, process_space, read_json, write_json
 
 FILE = "owner.json"
 
@@ -26,7 +26,8 @@ class Owner:
         self.path = folder / FILE
         self.token = uuid.uuid4().hex
         since = time.strftime("%Y-%m-%d %H:%M:%S %z")
-        write_json(self.path, {"token": self.token, "host": platform.node(), "process": os.getpid(), "since": since})
+        here = {"host": platform.node(), "processes": process_space(), "process": os.getpid()}
+        write_json(self.path, {"token": self.token, **here, "since": since})
 
     def check(self) -> None:
         """Raise Superseded where the run belongs to another process now, or its folder was moved away."""
@@ -37,3 +38,14 @@ class Owner:
         if found.get("token") != self.token:
             by = f"process {found['process']} on {found['host']} since {found['since']}" if found else "nobody"
             raise Superseded(f"{self.path.parent} is taken over by {by}; this process ends and writes nothing more")
+
+
+def is_alive(folder: Path) -> bool | None:
+    """Return whether the process that has a run is still there; None where that is not known, as on another machine."""
+    try:
+        found = read_json(folder / FILE)
+        if found["processes"] != process_space():
+            return None
+        return not has_ended(int(found["process"]))
+    except (UserError, KeyError, TypeError, ValueError):
+        return None

@@ -18,6 +18,7 @@ from pipeline.losses.build import build as build_loss
 from pipeline.losses.loss import Loss
 from pipeline.model import ModelFacts
 from pipeline.monitor.checkup import Checkup
+from pipeline.monitor.symptoms import data
 from pipeline.monitor.symptoms.finding import Finding
 from pipeline.monitor.watchdog import Watchdog
 from pipeline.nets.registry import build
@@ -53,7 +54,11 @@ class Pointwise(nn.Sequential):
 
 @dataclass(frozen=True)
 class Course:
-    """What the rules said of a run: each disease once, and what its checkups hold."""
+    """What the rules said of a run: each disease once, and what its checkups hold.
+
+    names leaves out a starved loop: how quickly batches are made beside a network this small is a matter of what else
+    the machine does.
+    """
 
     found: list[Finding]
     watchdog: Watchdog
@@ -61,7 +66,11 @@ class Course:
 
     @property
     def names(self) -> list[str]:
-        return [finding.name for finding in self.found]
+        return [finding.name for finding in self.found if finding.name != data.STARVED]
+
+    @property
+    def is_starved(self) -> bool:
+        return any(finding.name == data.STARVED for finding in self.found)
 
 
 @pytest.fixture

@@ -12,9 +12,11 @@ from pipeline.errors import ExitCode, UserError
 from pipeline.files import write_json
 from pipeline.monitor.checkup import Checkup, TrainingCase
 from pipeline.monitor.facts import RunFacts
-from pipeline.monitor.journal import FACTS, VITALS, Journal
+from pipeline.monitor.journal import CHECKUPS, FACTS, VITALS, Journal, read_facts
+from pipeline.monitor.symptoms.finding import Finding
 from pipeline.monitor.vitals import Vitals
 from pipeline.stages import doctor_run
+from pipeline.training.ending import ending_told
 
 STEPS = 60
 
@@ -63,7 +65,7 @@ def test_a_healthy_run_is_healthy_and_its_worst_cases_are_named(
     share = {"background": 0.75, "bone": 0.125, "gland": 0.125}
     training = {f"case{i}": TrainingCase(10, 1 + i / 100, 0.5 - i / 100, 5) for i in range(9)}
     training["case9"] = TrainingCase(10, 1.09, None)
-    written = Journal(work / "train" / "fold0", doctor_run.read_facts(work / "train" / "fold0"), after_step=STEPS)
+    written = Journal(work / "train" / "fold0", read_facts(work / "train" / "fold0"), after_step=STEPS)
     scores = {"dice": dice, "near_dice": dice, "partner_dice": {}, "truth_share": share, "predicted_share": share}
     for step, cases in ((20, {"early": TrainingCase(5, 9.0, 0.0, 5)}), (STEPS - 1, training), (STEPS, {})):
         written.add(Checkup(step, **scores, cases={"c": 0.5}, training_dice=dice, training=cases, present_dice=dice))
@@ -95,7 +97,7 @@ def test_a_disease_is_told_with_evidence_cure_and_when(make_run: Callable, capsy
 def test_a_disease_that_passed_is_told_too(make_run: Callable, capsys: pytest.CaptureFixture[str]) -> None:
     work = make_run(sick=range(3, 5))
     folder = work / "train" / "fold0"
-    journal = Journal(folder, doctor_run.read_facts(folder), after_step=STEPS)
+    journal = Journal(folder, read_facts(folder), after_step=STEPS)
     for step in range(STEPS + 1, 200):
         journal.add(vitals(step, sick=False))
     code, out = told(work, capsys)
@@ -141,13 +143,42 @@ def test_a_run_without_a_step_is_well(make_run: Callable, caplog: pytest.LogCapt
     assert "no step yet" in caplog.text
 
 
-def test_where_no_run_is_the_sentence_says_what_to_do(make_run: Callable, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no training; expected a work folder .*run train"):
-        doctor_run.run([tmp_path])
-    work = make_run()
-    (work / "train" / "fold0" / FACTS).unlink()
-    with pytest.raises(UserError, match=r"no health\.json, .*earlier version"):
+def test_a_training_that_has_only_begun_is_named_and_the_others_are_told(
+    make_run: Callable, caplog: pytest.LogCaptureFixture
+) -> None:
+    work = make_run(not_hu={"a": "no air"})
+    begun = work / "train" / "fold1"
+    begun.mkdir()
+    write_json(begun / "run.json", {})
+    two_minutes_ago = time.time() - 120
+    os.utime(begun / "run.json", (two_minutes_ago, two_minutes_ago))
+    with caplog.at_level("INFO"):
+        assert doctor_run.run([work]) == ExitCode.SOME_FAILED
+    assert f"{begun}: no step yet; begun 2 minutes ago" in caplog.messages
+    assert f"sick: {work}/train/fold0" in caplog.messages
+
+
+def test_where_all_have_only_begun_nothing_is_wrong(tmp_path: Path) -> None:
+    write_json(tmp_path / "train" / "fold0" / "run.json", {})
+    assert doctor_run.run([tmp_path]) == ExitCode.DONE
+
+
+def test_a_training_of_an_earlier_version_is_an_error_once_the_others_are_told(
+    make_run: Callable, caplog: pytest.LogCaptureFixture
+) -> None:
+    work = make_run(not_hu={"a": "no air"})
+    make_run(fold="fold1")
+    for name in (FACTS, VITALS, CHECKUPS):
+        (work / "train" / "fold1" / name).unlink()
+    (work / "train" / "fold1" / "train.csv").write_text("step,loss\n10,0.5\n")
+    with caplog.at_level("INFO"), pytest.raises(UserError, match=r"fold1: no health\.json, .*earlier version"):
         doctor_run.run([work])
+    assert f"sick: {work}/train/fold0" in caplog.messages
+
+
+def test_where_no_run_is_the_sentence_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no training.*; expected a work folder .*run train"):
+        doctor_run.run([tmp_path])
 
 
 def test_a_config_stands_for_its_work_folder(make_run: Callable, tmp_path: Path) -> None:
@@ -162,3 +193,82 @@ def test_a_config_stands_for_its_work_folder(make_run: Callable, tmp_path: Path)
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main("doctor", ["run", str(tmp_path / "nowhere")]) == ExitCode.USER_ERROR
     assert "nowhere: there is nothing; expected a work folder, such as runs/demo," in capsys.readouterr().err
+
+
+@pytest.fixture
+def run_folder(make_run: Callable) -> Path:
+    """Return the folder of a finished run whose table tells of each tenth step, and of a validation at the end."""
+    folder = make_run() / "train" / "fold0"
+    write_json(folder / "done.json", {"step": STEPS})
+    rows = [f"{step},0.5," for step in (1, *range(10, STEPS + 1, 10))]
+    (folder / "train.csv").write_text("\n".join(["step,loss,dice", *rows, f"{STEPS},,0.5"]) + "\n")
+    Journal(folder, read_facts(folder), after_step=STEPS).add(
+        Checkup(STEPS, dice={}, near_dice={}, partner_dice={}, truth_share={}, predicted_share={}, cases={},
+                training_dice={}, training={})
+    )  # fmt: skip
+    assert doctor_run.run([folder]) == ExitCode.DONE
+    return folder
+
+
+def damage_told(folder: Path) -> str:
+    """Return why no verdict is given."""
+    with pytest.raises(UserError) as caught:
+        doctor_run.run([folder])
+    assert str(caught.value).endswith("The training and its model do not need them.")
+    return str(caught.value)
+
+
+def test_records_that_are_missing_are_told_and_nothing_is_called_well(
+    run_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    vitals = run_folder / VITALS
+    whole = vitals.read_text()
+    vitals.write_text(whole[: whole.index('{"step": 41') + 20])  # torn, as by a copy that was cut off
+    with caplog.at_level("INFO"):
+        assert f"{vitals}: 20 of 60 records are missing, of step 41 to 60." in damage_told(run_folder)
+    assert "nothing is wrong" not in caplog.messages
+    assert f"{run_folder}: step 60, 1 validation, finished" in caplog.messages  # done.json knows
+    vitals.write_text("")
+    assert "60 of 60 records are missing, of step 1 to 60." in damage_told(run_folder)
+    vitals.unlink()
+    assert "60 of 60 records are missing, of step 1 to 60." in damage_told(run_folder)
+    vitals.write_text(whole)
+    (run_folder / CHECKUPS).write_text("")
+    assert f"{CHECKUPS}: 1 of 1 records are missing, of step 60." in damage_told(run_folder)
+
+
+@pytest.mark.parametrize("garbage", ['{"step": "x"}', "\0\0\0", "[1]", '{"step": 3, "loss": "low"}'])
+def test_lines_that_are_no_records_are_named(run_folder: Path, garbage: str) -> None:
+    lines = (run_folder / VITALS).read_text().splitlines()
+    (run_folder / VITALS).write_text("\n".join([*lines[:2], garbage, *lines[3:], ""]))
+    said = damage_told(run_folder)
+    assert f"{VITALS}: line 3 of 60 cannot be read" in said and "1 of 60 records are missing, of step 3." in said
+    (run_folder / CHECKUPS).write_text("garbage\n" + (run_folder / CHECKUPS).read_text())
+    assert f"{CHECKUPS}: line 1 of 2 cannot be read (not JSON)" in damage_told(run_folder)
+
+
+def test_what_a_run_found_itself_outlives_its_records(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Journal(run_folder, read_facts(run_folder), STEPS).note(17, [Finding("non-finite loss", "it is nan", "look")])
+    (run_folder / VITALS).write_text("")
+    (run_folder / FACTS).write_text("{")
+    assert f"{FACTS}: cannot be read (JSONDecodeError" in damage_told(run_folder)
+    assert "non-finite loss at step 17 it is nan look" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_run_that_an_error_ended_is_not_well(make_run: Callable, caplog: pytest.LogCaptureFixture) -> None:
+    work = make_run()
+    with pytest.raises(MemoryError), ending_told(work / "train/fold0"):
+        raise MemoryError
+    with caplog.at_level("INFO"):
+        assert doctor_run.run([work]) == ExitCode.SOME_FAILED
+    assert "step 60, 0 validations, ended by an error: not enough memory" in caplog.text
+    assert "nothing is wrong" not in caplog.messages
+
+
+def test_a_folder_without_a_training_is_an_error_once_the_others_are_told(
+    make_run: Callable, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "empty").mkdir()
+    with caplog.at_level("INFO"), pytest.raises(UserError, match="empty: no training"):
+        doctor_run.run([tmp_path / "empty", make_run()])
+    assert "fold0: step 60, 0 validations" in caplog.text

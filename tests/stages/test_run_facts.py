@@ -28,6 +28,7 @@ def test_facts_are_those_of_config_head_and_network() -> None:
     assert facts.partners == {"LeftLung": "RightLung", "RightLung": "LeftLung"}
     assert (facts.lr, facts.warmup_steps, facts.batch, facts.not_hu) == (0.02, 10, 6, {})
     assert (facts.steps, facts.warm, facts.amp, facts.cases) == (100, False, None, 0)
+    assert (facts.optimiser, facts_of(nn.Identity(), "train.optimiser=sgd").optimiser) == ("adamw", "sgd")
 
 
 def test_the_warm_up_of_a_run_in_minutes_is_the_longest_and_its_length_not_known() -> None:

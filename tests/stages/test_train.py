@@ -58,6 +58,19 @@ def test_threads_that_are_given_are_taken(monkeypatch: pytest.MonkeyPatch) -> No
     assert torch.get_num_threads() == 2
 
 
+@pytest.mark.parametrize(("patch_vox", "warns"), [((32, 32, 32), False), ((20, 40, 40), True)])
+def test_a_patch_that_no_case_fills_half_of_is_told(
+    patch_vox: tuple[int, int, int], warns: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    shapes = {"flat": (90, 90, 5), "b": (30, 30, 20)}  # 18,000 of 32,768 voxels; 12,000 of 32,000
+    cases = [SimpleNamespace(name=name, grid=SimpleNamespace(shape_vox=shape)) for name, shape in shapes.items()]
+    with caplog.at_level("WARNING", logger="hounsfield"):
+        train.report_patch(patch_vox, cases)
+    told = "sample.patch_vox: [20, 40, 40] is mostly padding: the case that fills most of it, b, has [30, 30, 20]"
+    assert (told in caplog.text) is warns
+    assert bool(caplog.text) is warns
+
+
 def test_a_class_that_only_held_out_cases_have_is_told_with_the_cure() -> None:
     have_all, have_liver = (
         SimpleNamespace(name=name, counts=counts) for name, counts in (("a", {1: 9, 2: 9}), ("b", {1: 9}))

@@ -1,0 +1,123 @@
+"""Trainings in folders, and how each stands: finished, going on, interrupted, or ended by an error."""
+
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import UserError
+from pipeline.monitor.journal import CHECKUPS, FACTS, VITALS, Records
+from pipeline.training.ending import read_ending
+from pipeline.training.owner import is_alive
+
+RUN = "run.json"  # in the folder of every training, from its beginning
+DONE = "done.json"
+LEFT_BY_RUNS = (RUN, FACTS, VITALS, CHECKUPS, DONE)
+FOLDS = r"fold\d+|all"
+DEEPEST = 3  # folders between one that is given and a work folder
+SILENT_S = 300.0  # a run that wrote nothing for longer, and for longer than twenty of its steps, has stopped
+SILENT_STEPS = 20
+FAILED = "ended by an error"
+GOES_ON = "the same command goes on"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a training stands.
+
+    word: for a table; sentence: the whole of it. running: whether it seems to go on. failed: whether an error ended it.
+    """
+
+    word: str
+    sentence: str
+    running: bool = False
+    failed: bool = False
+
+
+def runs_in(folders: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """Return the trainings in folders, see `runs_under`, and a sentence for each folder that has none."""
+    found: list[Path] = []
+    problems: list[str] = []
+    for folder in folders:
+        try:
+            found += runs_under(folder)
+        except UserError as error:
+            problems.append(str(error))
+    return found, problems
+
+
+def runs_under(folder: Path) -> list[Path]:
+    """Return the folders of trainings, by name, without those moved aside.
+
+    folder: a work folder or some levels above; also its `train`, or a training itself. A training that has only made
+    its folder is one. Raises UserError where there is none.
+    """
+    found = {run for run in candidates(folder) if is_run(run)}
+    if not found:
+        raise UserError(
+            f"{folder}: no training, nor in the folders below; expected a work folder with train/fold0 or the like, or "
+            "a folder that has some: run train, or give another one."
+        )
+    return sorted(found)
+
+
+def candidates(folder: Path) -> Iterator[Path]:
+    """Yield the folders that may be trainings by where they are."""
+    place = folder.resolve()
+    if place.parent.name == "train":
+        yield folder
+    if place.name == "train":
+        yield from folder.glob("*")
+    for depth in range(DEEPEST + 1):
+        yield from folder.glob("*/" * depth + "train/*")
+
+
+def is_run(folder: Path) -> bool:
+    """Return whether a folder is a training: by what it holds, or by its name where it is still empty."""
+    if not folder.is_dir() or "-before-" in folder.name:
+        return False
+    if any((folder / name).exists() for name in LEFT_BY_RUNS):
+        return True
+    return re.fullmatch(FOLDS, folder.resolve().name) is not None and not any(folder.iterdir())
+
+
+def standing_of(run: Path, records: Records, step_s: float = 0.0) -> Standing:
+    """Return how a training stands. step_s: how long a step takes, by which its silence is judged."""
+    if (run / DONE).exists():
+        return Standing("done", "finished")
+    ending = read_ending(run)
+    if ending is not None:
+        if ending.by == "error":
+            return Standing(FAILED, f"{FAILED}: {ending.why}", failed=True)
+        return Standing("interrupted", f"interrupted; {GOES_ON}")
+    alive = is_alive(run)
+    if not alive and records.vitals and records.vitals[-1].ended:
+        return Standing(FAILED, f"{FAILED} in step {records.vitals[-1].step}", failed=True)
+    if alive is False:
+        return Standing("killed", f"its process is gone without a word, as after a kill; {GOES_ON}")
+    silent_s = silence_s(run)
+    sentence = f"{'not finished; last record' if records.vitals else 'begun'} {in_words(silent_s)} ago"
+    if silent_s < max(SILENT_S, SILENT_STEPS * step_s):
+        return Standing("running" if records.vitals or alive else "begun", sentence, running=True)
+    return Standing(f"silent for {in_clock(silent_s)}", sentence)
+
+
+def silence_s(run: Path) -> float:
+    """Return the seconds since a training last wrote something down."""
+    latest = next((path for path in (run / VITALS, run / RUN) if path.exists()), run)
+    return max(0.0, time.time() - latest.stat().st_mtime)
+
+
+def in_words(seconds: float) -> str:
+    """Return a time in one unit."""
+    for size_s, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size_s:
+            return f"{seconds / size_s:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def in_clock(seconds: float) -> str:
+    """Return a time as hours, minutes and seconds."""
+    minutes, left = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{left:02d}"
