@@ -4,17 +4,21 @@ Everything but the standard library is imported inside functions: a missing libr
 and a config error answer without torch, and the processes that a stage spawns start quickly.
 """
 
+import atexit
+import gc
 import importlib
 import json
 import os
+import select
 import shlex
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from pipeline import __version__
@@ -42,10 +46,16 @@ TOPICS = {
     }
 }
 OF_FOLDERS = (["doctor", "run"], ["status"])  # looks whose words are work folders, where others have a config
-FLAGS = {"doctor": {"--verify": "also compare the prepared cases with their hashes"}}
+FLAGS = {
+    "doctor": {"--verify": "also compare the prepared cases with their hashes"},
+    "folds": {"--count": "only print how many folds there are"},
+}
 OPTIONS = """  --help          show this and every key
   --print-config  show the whole config that would run, as YAML
   --version       show the version"""
+READER_LEFT = 128 + signal.SIGPIPE  # what a shell says of a program that ended for it, as most do
+NOTHING_TO_CLEAR_UP = ("train",)  # until its loop begins, which notes signals and saves the state
+INTERRUPTED = "interrupted; run the same command again to continue"
 MISSING_LIBRARY = (
     "error: the library {name} is missing from {python}; use the project's own environment: `source scripts/env.sh`, "
     'then "$PY" in place of python.'
@@ -78,15 +88,21 @@ def main(stage: str, argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     # Read when torch is loaded. Threads that wait by spinning cost another program's share of a core twenty-fold.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    atexit.register(gc.freeze)  # as it ends Python would look through all that torch has made, half a second of work
     if "--version" in words:
         print(f"hounsfield {__version__}")
         return ExitCode.DONE
     try:
         _check_topic(stage, words)
         config, options = _config(stage, words), _options(stage, words)
-        return ExitCode.DONE if config is None else _run(stage, config, options, words)
+        code = ExitCode.DONE if config is None else _run(stage, config, options, words)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more as it ends
+        return READER_LEFT
     except (KeyboardInterrupt, Interrupted):
-        _tell("interrupted; run the same command again to continue")
+        _tell(INTERRUPTED)
         return ExitCode.INTERRUPTED
     except UserError as error:
         _tell(f"error: {error}")
@@ -178,8 +194,8 @@ def _usage(stage: str) -> str:
 def _run(stage: str, config: "Config", options: "dict[str, str | bool | list[Path]]", words: list[str]) -> int:
     """Run a stage with its log open; return the exit code.
 
-    Raises UserError, also for what the machine refuses; Interrupted or KeyboardInterrupt; and ModuleNotFoundError for
-    a library that is not installed.
+    Raises UserError, also for what the machine refuses; Interrupted or KeyboardInterrupt; ModuleNotFoundError for a
+    library that is not installed; and BrokenPipeError where nobody reads the output any more.
     """
     from pipeline import log
     from pipeline.ranks import this_rank
@@ -189,19 +205,22 @@ def _run(stage: str, config: "Config", options: "dict[str, str | bool | list[Pat
     try:
         log.start(file, this_rank().number)
         log.log.debug("command: %s %s", stage, shlex.join(words))
-        with _terminable():
-            outcome: Outcome | ExitCode = importlib.import_module(f"pipeline.stages.{stage}").run(config, **options)
+        with _on_request_to_end(_leave):
+            module = importlib.import_module(f"pipeline.stages.{stage}")
+            with _on_request_to_end(_leave if stage in NOTHING_TO_CLEAR_UP else signal.default_int_handler):
+                outcome: Outcome | ExitCode = module.run(config, **options)
         if isinstance(outcome, ExitCode):
             return outcome
         _report(stage, outcome, config.data.exclude)
         return outcome.exit_code
     except Exception as error:
         log.log.debug("stopped by:", exc_info=True)
-        if isinstance(error, UserError | Interrupted) or _is_missing_library(error):
+        if isinstance(error, UserError | Interrupted) or _is_missing_library(error) or _reader_left(error):
             raise
         sentence = explain(error)
         if sentence is not None:
-            raise UserError(sentence) from error
+            nowhere = isinstance(error, OSError) and not config.work.is_dir() and config.work in _at(error)
+            raise UserError(f"work: {sentence}" if nowhere else sentence) from error
         # Shown as an internal error, and no fault of the user's.
         log.log.critical("%s: %s", type(error).__name__, error, exc_info=error)
         _tell_traceback(error, file)
@@ -211,17 +230,29 @@ def _run(stage: str, config: "Config", options: "dict[str, str | bool | list[Pat
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM and SIGUSR1, by which schedulers ask a job to end, do what Ctrl-C does; only a main thread can."""
+def _on_request_to_end(act: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Handle Ctrl-C, and SIGTERM and SIGUSR1, by which schedulers ask a job to end; only a main thread can."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    numbers = [signal.SIGTERM, signal.SIGUSR1]
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as it is in the background of a shell script
+        numbers.append(signal.SIGINT)
+    before = {number: signal.signal(number, act) for number in numbers}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    """End at once, where there is nothing to clear up.
+
+    An error raised here instead, as by Ctrl-C, may be dropped, or become another one in a library's C code.
+    """
+    os.write(2, f"{INTERRUPTED}\n".encode())
+    os._exit(ExitCode.INTERRUPTED)
 
 
 def _report(stage: str, outcome: "Outcome", excluded: Sequence[str]) -> None:
@@ -239,13 +270,30 @@ def _report(stage: str, outcome: "Outcome", excluded: Sequence[str]) -> None:
         log.error("%d failed: %s\n%s", len(outcome.failed), ", ".join(outcome.failed), cure)
 
 
+def _at(error: OSError) -> "list[Path]":
+    """Return the file that an error is about, and the folders that it is in."""
+    file = None if error.filename is None else Path(os.fsdecode(error.filename))
+    return [] if file is None else [file, *file.parents]
+
+
 def _is_missing_library(error: Exception) -> bool:
     return isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] != "pipeline"
 
 
+def _reader_left(error: Exception) -> bool:
+    """True where what read the output, such as `head`, has ended, and for that a print could not be written."""
+    if not isinstance(error, BrokenPipeError):
+        return False
+    state = select.poll()
+    state.register(sys.stdout, 0)  # an error is told without being asked for
+    return bool(state.poll(0))
+
+
 def _tell_traceback(error: Exception, file: Path) -> None:
-    """Say where the traceback of an internal error is; show it where there is no log file."""
-    if file.is_file():
+    """Say where the traceback of an internal error is; show it where the log file, of the first process, has it not."""
+    from pipeline.ranks import this_rank
+
+    if file.is_file() and this_rank().number == 0:
         print(f"the traceback is in {file}; please report it with that file.", file=sys.stderr)
     else:
         traceback.print_exception(error)

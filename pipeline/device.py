@@ -12,41 +12,48 @@ from pipeline.errors import UserError
 from pipeline.processes import peak_memory_bytes as process_peak_bytes
 
 FIRST_NATIVE_BF16 = (8, 0)  # CUDA compute capability of Ampere
+# What else than their own kinds of error says: torch on a CPU; CUDA, NCCL; cuBLAS, cuDNN.
+NO_MEMORY = re.compile("DefaultCPUAllocator|out of memory|_STATUS_ALLOC_FAILED")
+NOT_DETERMINISTIC = re.compile(r"(\S+) does not have a deterministic implementation")
 TRIALS = 4
 WORTHWHILE = 1.2  # a trial step must be this much faster: noise must not decide which numbers a run computes with
 
 
-def choose(name: str, local_rank: int = 0) -> torch.device:
+def choose(name: str, local_rank: int = 0, *, key: str = "train.device") -> torch.device:
     """Return the device of a config's word: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".
 
     local_rank: of several processes on this machine each takes another GPU; a process that sees only one takes that.
-    Raises UserError where the word is none of these or the machine has no such device.
+    key: where the word stands. Raises UserError where it is none of these or the machine has no such device.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
-        raise UserError(f"device: {name!r}; expected auto, cpu, cuda or cuda:N.")
+        raise UserError(f"{key}: found {name!r}; expected auto, cpu, cuda or cuda:N.")
     device = torch.device(name)
     if device.type == "cuda":
-        check_cuda(device)
+        check_cuda(device, key)
         if device.index is None and local_rank:
             return torch.device("cuda", local_rank % torch.cuda.device_count())
     return device
 
 
-def check_cuda(device: torch.device) -> None:
+def check_cuda(device: torch.device, key: str) -> None:
     """Refuse a CUDA device that is not there."""
     if not torch.cuda.is_available():
         built = torch.version.cuda
         why = "it finds no usable NVIDIA GPU or driver" if built else "this build of torch is for CPUs only"
-        raise UserError(f"device: {device} was asked for, but torch {torch.__version__} cannot use it: {why}; use cpu.")
+        raise UserError(f"{key}: {device} was asked for, but torch {torch.__version__} cannot use it: {why}; use cpu.")
     count = torch.cuda.device_count()
     if device.index is not None and device.index >= count:
-        raise UserError(f"device: {device} was asked for; this machine has {count}: cuda:0 to cuda:{count - 1}.")
+        raise UserError(f"{key}: {device} was asked for; this machine has {count}: cuda:0 to cuda:{count - 1}.")
 
 
 def amp_dtype(
-    amp: str, device: torch.device, trial: Callable[[torch.dtype | None], float] | None = None
+    amp: str,
+    device: torch.device,
+    trial: Callable[[torch.dtype | None], float] | None = None,
+    *,
+    key: str = "train.amp",
 ) -> torch.dtype | None:
     """Return the type of automatic mixed precision; None for float32 throughout.
 
@@ -54,6 +61,8 @@ def amp_dtype(
         where it is native and `trial` measured it at least 1.2 times faster.
     trial: runs a training step in a type (None: float32) and returns its seconds, infinity where the step came to
         nothing: then, and without a trial, a CPU gets float32.
+
+    key: where `amp` stands.
 
     Raises UserError for fp16 on a CPU.
     """
@@ -63,7 +72,7 @@ def amp_dtype(
         return torch.bfloat16
     if amp == "fp16":
         if device.type == "cpu":
-            raise UserError("amp: fp16 needs a GPU; on a CPU use auto, bf16 or off.")
+            raise UserError(f"{key}: fp16 needs a GPU; on a CPU use auto, bf16 or off.")
         return torch.float16
     if device.type == "cuda":
         native = torch.cuda.get_device_capability(device) >= FIRST_NATIVE_BF16
@@ -110,8 +119,8 @@ def circumstances(device: torch.device) -> dict[str, Any]:
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
-    """True for what torch, on a GPU or a CPU, and NumPy raise where memory does not suffice."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
+    """True for what torch, CUDA's libraries and NumPy raise where memory does not suffice."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or NO_MEMORY.search(str(error)) is not None
 
 
 @contextmanager
@@ -124,3 +133,18 @@ def memory_told(cure: str) -> Iterator[None]:
             raise
         found = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
         raise UserError(f"not enough memory ({found}); {cure}.") from error
+
+
+@contextmanager
+def indeterminism_told() -> Iterator[None]:
+    """Turn torch's refusal of what it cannot repeat bit for bit into a UserError that says which operation it was."""
+    try:
+        yield
+    except RuntimeError as error:
+        found = NOT_DETERMINISTIC.match(str(error))
+        if found is None:
+            raise
+        raise UserError(
+            f"train.deterministic: on this device torch has no {found[1]} whose results repeat bit for bit, and the "
+            "network or the loss needs it; set train.deterministic=false, or leave out what docs/networks.md names."
+        ) from error

@@ -171,6 +171,11 @@ def listed(names: Iterable[str], most: int = 8) -> str:
     return ", ".join(shown[:most]) + (f" and {len(shown) - most} more" if len(shown) > most else "")
 
 
+def answer(value: object) -> None:
+    """Print a value on a line of its own to stdout, for a script to read."""
+    print(value)
+
+
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a table to stdout: ruled on a terminal, aligned plain text elsewhere.
 

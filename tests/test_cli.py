@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -73,6 +72,22 @@ def test_scripts_work_from_any_folder(stage: str, tmp_path: Path) -> None:
     (tmp_path / "printed.yaml").write_text(done.stdout)
     assert load([str(tmp_path / "printed.yaml")]) == load([str(ROOT / "configs" / "head_neck.yaml")])
     assert [path.name for path in tmp_path.iterdir()] == ["printed.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "words", "unbuffered"),
+    [("train", ["--help"], ""), ("train", ["--help"], "1"), ("folds", ["--count", "configs/head_neck.yaml"], "1")],
+)
+def test_a_reader_that_has_enough_ends_a_command_without_a_word(
+    stage: str, words: list[str], unbuffered: str, tmp_path: Path
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)  # what `head` does once it has its lines
+    command = [sys.executable, f"scripts/{stage}.py", *words, f"work={tmp_path}"]
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(command, cwd=ROOT, env=environment, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
 
 
 @pytest.mark.parametrize(("given", "used"), [(None, "passive"), ("active", "active")])
@@ -262,7 +277,8 @@ def test_a_work_folder_that_cannot_be_made_gets_its_sentence(
 ) -> None:
     (tmp_path / "file").touch()
     assert run_stage(in_store, work=tmp_path / place) == 2
-    assert "a file stands where a folder is expected" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert shown.startswith("error: work: ") and "a file stands where a folder is expected" in shown
 
 
 @pytest.fixture
@@ -290,62 +306,3 @@ def test_a_read_only_work_folder_gets_its_sentence(
     assert run_stage(in_store, work=read_only) == 2
     shown = capsys.readouterr().err
     assert shown.startswith(f"error: {read_only}/store: permission denied; change its permissions, or choose another")
-
-
-# Stopped from the outside
-
-STAGE = """
-import sys, time
-from pathlib import Path
-from types import SimpleNamespace
-sys.path.insert(0, {root!r})
-from pipeline.cli import main
-from pipeline.work import Unit, run_units
-
-WORK = Path({work!r})
-
-def make(unit, temporary):
-    temporary.write_text("half")
-    while unit.name == "slow" and not (WORK / "hurry").exists():
-        time.sleep(0.01)
-
-def run(config):
-    units = [Unit(name, "k", WORK / "store" / name) for name in ("quick", "slow", "last")]
-    return run_units(WORK / "store", units, make, workers={workers})
-
-if __name__ == "__main__":
-    sys.modules["pipeline.stages.prepare"] = SimpleNamespace(run=run)
-    sys.exit(main("prepare", ["work=" + str(WORK)]))
-"""
-
-
-@pytest.mark.parametrize(
-    ("number", "workers"), [(signal.SIGINT, 0), (signal.SIGTERM, 0), (signal.SIGINT, 2), (signal.SIGTERM, 2)]
-)
-def test_a_signal_ends_with_75_and_the_same_command_continues(
-    number: signal.Signals, workers: int, tmp_path: Path
-) -> None:
-    work = tmp_path / "work"
-    script = tmp_path / "stage.py"
-    script.write_text(STAGE.format(root=str(ROOT), work=str(work), workers=workers))
-    command = [sys.executable, str(script)]
-    # A group of its own: a terminal and Slurm signal the processes of a stage together with their parent.
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    _wait_for(lambda: any(work.glob("store/.partial-*-slow")) and (work / "store/records/quick.json").exists())
-    os.killpg(process.pid, number)
-    assert process.communicate(timeout=20)[1].endswith("interrupted; run the same command again to continue\n")
-    assert process.returncode == 75
-    assert list(work.glob("store/.partial-*")) == []
-    made_before = (work / "store/quick").stat().st_mtime_ns
-    (work / "hurry").touch()
-    again = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
-    assert again.returncode == 0, again.stderr
-    assert (work / "store/done.json").exists()
-    assert (work / "store/quick").stat().st_mtime_ns == made_before
-
-
-def _wait_for(condition: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline_s, "the stage did not get this far"
-        time.sleep(0.01)

@@ -9,6 +9,7 @@ from pipeline.device import (
     choose,
     circumstances,
     cpu_has_bf16,
+    indeterminism_told,
     memory_format,
     memory_told,
     peak_memory_bytes,
@@ -36,8 +37,8 @@ def test_other_words_are_refused(name):
 @NO_CUDA
 @pytest.mark.parametrize("name", ["cuda", "cuda:1"])
 def test_cuda_is_refused_with_the_reason_where_there_is_none(name):
-    with pytest.raises(UserError, match=f"{name} was asked for, but torch .* cannot use it: .*; use cpu"):
-        choose(name)
+    with pytest.raises(UserError, match=rf"^infer\.device: {name} was asked for, but torch .* cannot use it: .*; use"):
+        choose(name, key="infer.device")
 
 
 @pytest.mark.parametrize(("amp", "dtype"), [("off", None), ("bf16", torch.bfloat16)])
@@ -47,8 +48,10 @@ def test_what_is_asked_for_is_taken_without_a_trial(amp, dtype):
 
 def test_fp16_is_for_gpus():
     assert amp_dtype("fp16", torch.device("cuda")) is torch.float16
-    with pytest.raises(UserError, match="fp16 needs a GPU"):
+    with pytest.raises(UserError, match=r"^train\.amp: fp16 needs a GPU"):
         amp_dtype("fp16", CPU)
+    with pytest.raises(UserError, match=r"^infer\.amp: fp16 needs a GPU"):
+        amp_dtype("fp16", CPU, key="infer.amp")
 
 
 def test_auto_on_a_cpu_without_a_trial_is_float32():
@@ -89,6 +92,20 @@ def test_a_tensor_too_large_for_memory_is_told_with_the_cure():
         torch.empty(2**50)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    ],
+)
+def test_what_cuda_and_its_libraries_say_of_memory_is_told_alike(error):
+    with pytest.raises(UserError, match=r"not enough memory \(.*\); use less\."), memory_told("use less"):
+        raise error
+
+
 def test_memory_that_numpy_lacks_is_told_alike():
     with (
         pytest.raises(UserError, match=r"not enough memory \(Unable to allocate .*\); use less\."),
@@ -109,3 +126,25 @@ def test_circumstances_follow_the_settings():
         assert circumstances(CPU) == before | {"deterministic": not before["deterministic"]}
     finally:
         torch.use_deterministic_algorithms(before["deterministic"])
+
+
+@pytest.fixture
+def deterministic():
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(before)
+
+
+@pytest.mark.usefixtures("deterministic")
+def test_what_torch_cannot_repeat_bit_for_bit_is_told_with_the_key():
+    with (
+        pytest.raises(UserError, match=r"train\.deterministic: .* no put_ .*train\.deterministic=false"),
+        indeterminism_told(),
+    ):
+        torch.zeros(2).put_(torch.tensor([0]), torch.ones(1))
+
+
+def test_other_errors_of_torch_stay_what_they_are():
+    with pytest.raises(RuntimeError, match="must match"), indeterminism_told():
+        torch.zeros(2) + torch.zeros(3)

@@ -177,12 +177,13 @@ def test_folds_are_an_array_and_the_first_one_predicts_and_a_cpu_takes_one_proce
 
 
 def test_every_fold_is_trained_and_scored_by_the_cases_that_it_held_out(sandbox: Sandbox) -> None:
-    assert sandbox.submit(CONFIG, "data.folds=3", FOLDS="every").returncode == 0
+    source = f"data.source={ROOT / 'examples' / 'head_neck'}"  # which is read here, to count its folds
+    assert sandbox.submit(CONFIG, "data.folds=3", source, FOLDS="every").returncode == 0
     prepare, train, folds = sandbox.called("sbatch")
     assert option(train, "array") == "0-2"
     assert [option(words, "job-name") for words in (prepare, train, folds)] == ["prepare", "train", "folds"]
     assert option(folds, "dependency") == "afterok:102"
-    assert after(folds) == [CONFIG, "data.folds=3"]
+    assert after(folds) == [CONFIG, "data.folds=3", source]
 
 
 def test_the_page_on_clusters_and_the_scripts_name_the_same_settings() -> None:

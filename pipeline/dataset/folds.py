@@ -37,6 +37,11 @@ def held_out(
     return named
 
 
+def fold_count(cases: Iterable[Case], folds: int) -> int:
+    """Return how many folds there are to train: `folds`, or one where the data set names its validation cases."""
+    return 1 if any(case.split == "validation" for case in cases) else folds
+
+
 def fold_of(
     cases: Iterable[Case], folds: int, seed: int, present: Mapping[str, Collection[int]] | None = None
 ) -> dict[str, int]:

@@ -24,7 +24,7 @@ def predictor(net: nn.Module, head: Head, infer: InferSection, device: torch.dev
     back and with left and right classes exchanged where x is among the axes, are averaged and taken back to logits.
     Raises UserError where a region of the head has no partner to be exchanged with.
     """
-    amp = amp_dtype(infer.amp, device)
+    amp = amp_dtype(infer.amp, device, key="infer.amp")
     layout = memory_format(device)
     net.eval()
 

@@ -18,28 +18,30 @@ DEATHS_BORNE = 2
 
 def batches(
     index: Index, sample: SampleSection, augment: AugmentSection, intensity: Intensity, seed: int, first_step: int,
-    last_step: int, workers: int, *, rank: int = 0, ranks: int = 1,
+    last_step: int, workers: int, *, rank: int = 0, ranks: int = 1, pinned: bool = False,
 ) -> Iterator[Batch]:  # fmt: skip
     """Yield the batches of steps `first_step` up to, not including, `last_step`, in order; none where they are equal.
 
     The bits are the same with any number of workers and from any first step; those of all ranks together are those of
     one. workers: processes that prepare two batches each ahead; with 0 this process makes them when asked. A worker
     that is killed is replaced, which a patch that depends on its key alone allows, and a warning names what it made.
+    pinned: whether workers hand batches over in page-locked memory.
     Raises UserError where a case cannot be read, workers die repeatedly, or a batch does not divide among the ranks;
     RuntimeError, with worker, patch and case, for any other error in a worker.
     """
     make = partial(make_batch, index, sample, augment, intensity, seed, slots=slots_of(sample.batch, rank, ranks))
     steps = range(first_step, last_step)
-    return from_workers(make, steps, workers) if workers else map(make, steps)
+    return from_workers(make, steps, workers, pinned=pinned) if workers else map(make, steps)
 
 
-def from_workers(make: Make, steps: Sequence[int], workers: int) -> Iterator[Batch]:
+def from_workers(make: Make, steps: Sequence[int], workers: int, *, pinned: bool = False) -> Iterator[Batch]:
     """Yield make(step) for each of `steps`: with n workers, each makes every n-th. Closing it ends the processes."""
     crew: list[Worker] = []
     deaths = 0
     try:
         for number in range(min(workers, len(steps))):
-            crew.append(Worker(f"worker {number + 1} of {workers}", make, steps[number::workers][:AHEAD]))
+            first = steps[number::workers][:AHEAD]
+            crew.append(Worker(f"worker {number + 1} of {workers}", make, first, pinned=pinned))
         for position in range(len(steps)):
             number = position % workers
             while True:
@@ -69,4 +71,4 @@ def replacement(worker: Worker, death: WorkerDied, deaths: int) -> Worker:
             "prepare."
         ) from death
     log.warning("%s; another one takes its place and makes the same batch", death)
-    return Worker(worker.name, worker.make, tuple(worker.steps))
+    return Worker(worker.name, worker.make, tuple(worker.steps), pinned=worker.pinned)

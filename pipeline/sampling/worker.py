@@ -59,12 +59,12 @@ class Worker:
     """A spawned process that makes one batch after the other, in the order in which they are asked for.
 
     name: what messages call it. make: called there as make(step, tell=...), see `make_batch`; picklable.
-    steps: the first ones to make.
+    steps: the first ones to make. pinned: whether batches come in page-locked memory, which a GPU fetches by itself.
     """
 
-    def __init__(self, name: str, make: Make, steps: Sequence[int]) -> None:
+    def __init__(self, name: str, make: Make, steps: Sequence[int], *, pinned: bool = False) -> None:
         context = get_context("spawn")  # a forked child inherits locks of threads that it does not have
-        self.name, self.make = name, make
+        self.name, self.make, self.pinned = name, make, pinned
         self.steps = deque(steps)  # asked for and not taken
         self.in_hand: Draw | None = None
         self.heard_s = time.monotonic()
@@ -139,10 +139,11 @@ class Worker:
             kind = UserError if message.by_user else RuntimeError
             self.arrived.put(kind(message.sentence if message.by_user else f"{self}: {message.sentence}"))
             return
-        images, labels = np.empty(message.image_shape, np.float32), np.empty(message.labels_shape, np.uint8)
-        for array in (images, labels):
-            read_into(self.connection.fileno(), array)
-        self.arrived.put(Batch(torch.from_numpy(images), torch.from_numpy(labels), message.draws))
+        images = torch.empty(message.image_shape, dtype=torch.float32, pin_memory=self.pinned)
+        labels = torch.empty(message.labels_shape, dtype=torch.uint8, pin_memory=self.pinned)
+        for tensor in (images, labels):
+            read_into(self.connection.fileno(), tensor.numpy())
+        self.arrived.put(Batch(images, labels, message.draws))
 
     def _doing(self) -> str:
         """Say what the process has, or had, in hand."""

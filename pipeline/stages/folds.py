@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 from pipeline.config.config import Config
-from pipeline.errors import UserError
-from pipeline.log import listed
+from pipeline.dataset.folds import fold_count
+from pipeline.errors import ExitCode, UserError
+from pipeline.log import answer, listed, log
 from pipeline.model import read_facts
-from pipeline.stages.data import every_case_of
+from pipeline.stages.data import cases_of, every_case_of
 from pipeline.stages.evaluate import Pair, score_pairs
 from pipeline.stages.infer import Scan, predict_scans
 from pipeline.stages.predictions import prediction_names
@@ -14,16 +15,41 @@ from pipeline.stages.train import split
 from pipeline.work import Outcome, WorkFolder
 
 
-def run(config: Config) -> Outcome:
+def run(config: Config, *, count: bool = False) -> Outcome | ExitCode:
     """Segment the cases that each fold held out with that fold's model, on their CT's own grid, and score all of them.
 
-    Predictions go to `<work>/folds/fold<k>`, scores of each fold and over all to `<work>/folds/evaluate`.
+    Predictions go to `<work>/folds/fold<k>`, scores of each fold and over all to `<work>/folds/evaluate`. A data set
+    that names its validation cases has one fold, which they are.
+    count: only print how many folds there are.
     Raises UserError where a fold is not trained to its end, or its model has seen a case that the fold holds out.
     """
+    number = number_of_folds(config)
+    if count:
+        answer(number)
+        return ExitCode.DONE
+    return score_folds(config, number)
+
+
+def number_of_folds(config: Config) -> int:
+    """Return how many folds there are, and say it where that is not data.folds."""
+    cases = cases_of(config)
+    number = fold_count(cases, config.data.folds)
+    if number < config.data.folds:
+        named = sum(case.split == "validation" for case in cases)
+        log.info(
+            "the data set names its validation cases (%d) itself: that is one fixed split, and so one run (fold 0) in "
+            "place of %d folds",
+            named, config.data.folds,
+        )  # fmt: skip
+    return number
+
+
+def score_folds(config: Config, number: int) -> Outcome:
+    """Segment and score what each of the folds held out."""
     work = WorkFolder(config.work)
     found = every_case_of(config)
     by_name, file_of = {case.name: case for case in found}, prediction_names(found)
-    splits = [split(with_fold(config, fold)) for fold in range(config.data.folds)]
+    splits = [split(with_fold(config, fold)) for fold in range(number)]
     held_out = [[case.name for case in cases.validation] for _, cases in splits]
     for fold, names in enumerate(held_out):
         check_unseen(work, fold, names)

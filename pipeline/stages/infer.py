@@ -53,7 +53,7 @@ def predict_scans(config: Config, folder: Path, scans: Mapping[str, Scan], predi
     Raises UserError where the model cannot be used.
     """
     chosen = config.infer
-    device = choose(chosen.device)
+    device = choose(chosen.device, key="infer.device")
     torch.set_num_threads(threads_of(chosen.threads))
     model = Model.load(folder, device, allow=config.net.name)
     check_inference(chosen, model.facts.labels)

@@ -49,6 +49,7 @@ def run_facts(
         steps=steps,
         warm=train.start_from is not None,
         amp=None if amp is None else str(amp).removeprefix("torch."),
+        optimiser=train.optimiser,
     )
 
 

@@ -5,11 +5,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import nn
 
 from pipeline.config.check import check_inference, check_labels
@@ -24,8 +24,9 @@ from pipeline.log import listed, log
 from pipeline.losses.build import build as build_loss
 from pipeline.losses.loss import Loss
 from pipeline.model import Model, ModelFacts
+from pipeline.monitor.about import about
 from pipeline.nets import recompute
-from pipeline.nets.probe import Verdict, probe
+from pipeline.nets.probe import Verdict, check_head_weights, probe
 from pipeline.nets.registry import build, check_patch
 from pipeline.ranks import this_rank
 from pipeline.sampling.batch import make_batch
@@ -39,6 +40,7 @@ from pipeline.stages.torch_setup import loader_workers, set_up_torch
 from pipeline.store.reader import PreparedCase
 from pipeline.training.checkpoint import State, load_state, state_folders
 from pipeline.training.distributed import Ranks, joined
+from pipeline.training.ending import ending_told
 from pipeline.training.identity import claim, training_keys
 from pipeline.training.loop import Loop, Progress
 from pipeline.training.optimise import make_optimiser
@@ -48,10 +50,12 @@ from pipeline.training.start import start_from, weights_hash
 from pipeline.training.step import TOO_LARGE, Step
 from pipeline.training.trial import Trial
 from pipeline.training.validate import validate
+from pipeline.volume.grid import Int3
 from pipeline.volume.intensity import Intensity, standardisation
 from pipeline.work import Outcome, WorkFolder
 
 CHANNELS_IN = 1
+MOSTLY = 0.5  # of a patch: below it most of every patch is padding
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,10 +107,11 @@ def run_together(config: Config, device: torch.device, workers: int, ranks: Rank
     if ranks.count > 1:
         log.info("%d processes share each batch of %d", ranks.count, config.sample.batch)
     report_data(config, cases, index)
-    mode = recompute_mode(config, head, device, folder) if ranks.is_first else None
-    recompute.apply(net, ranks.of_first(mode) or "none")
-    with memory_told(TOO_LARGE):
-        progress = train(config, net, facts, cases, index, folder, ranks)
+    report_patch(config.sample.patch_vox, cases.training)
+    report_door(verdict)
+    with ending_told(folder if ranks.is_first else None), memory_told(TOO_LARGE):
+        recompute.apply(net, recompute_mode(config, head, folder, ranks) or "none")
+        progress = train(config, net, facts, cases, index, folder, ranks, all_used=not verdict.unused)
     if ranks.is_first:
         ending = {"step": progress.step, "best_step": progress.best_step, "dice": progress.best_dice}
         write_json(folder / "done.json", ending)
@@ -154,6 +159,7 @@ def make_net(config: Config, head: Head, device: torch.device) -> tuple[nn.Modul
     net = build(config.net, CHANNELS_IN, head.channels, config.sample.patch_vox)
     check_patch(net, config.sample.patch_vox, config.net.name)
     verdict = probe(net, config.sample.patch_vox, channels_in=CHANNELS_IN, channels_out=head.channels)
+    check_head_weights(config.net.head_weights, verdict)
     return net.to(device).to(memory_format=memory_format(device)), verdict  # type: ignore[call-overload]
 
 
@@ -188,10 +194,38 @@ def report_data(config: Config, cases: Cases, index: Index) -> None:
         log.warning("%s supplies %.0f %% of all patches: what is learnt of rare classes rests on it", name, 100 * share)
 
 
+def report_patch(patch_vox: Int3, cases: Sequence[PreparedCase]) -> None:
+    """Say so where the patch is larger than every case, so that most of it is air that was put around them."""
+    filled = {case.name: prod(map(min, zip(patch_vox, case.grid.shape_vox, strict=True))) for case in cases}
+    fullest = max(cases, key=lambda case: filled[case.name])
+    share = filled[fullest.name] / prod(patch_vox)
+    if share < MOSTLY:
+        log.warning(
+            "sample.patch_vox: %s is mostly padding: the case that fills most of it, %s, has %s voxels, %.0f %% of it; "
+            "a patch of that size costs less and shows as much",
+            list(patch_vox), fullest.name, list(fullest.grid.shape_vox), 100 * share,
+        )  # fmt: skip
+
+
+def report_door(verdict: Verdict) -> None:
+    """Say which weights will not learn, and whether predictions depend on one another."""
+    if verdict.mixes_samples:
+        log.warning(
+            "the network mixes the samples of a batch in prediction, too: what it says of a window depends on the "
+            "others that are predicted with it; set infer.windows=1, or let it compute each sample by itself"
+        )
+    if verdict.unused:
+        log.warning(
+            "no output of the network depends on %d of its weights (%s): they get no gradient and stay as they are",
+            len(verdict.unused), listed(verdict.unused),
+        )  # fmt: skip
+
+
 def train(
-    config: Config, net: nn.Module, facts: ModelFacts, cases: Cases, index: Index, folder: Path, ranks: Ranks
-) -> Progress:
-    """Take the run from wherever it stands to its end."""
+    config: Config, net: nn.Module, facts: ModelFacts, cases: Cases, index: Index, folder: Path, ranks: Ranks, *,
+    all_used: bool = True,
+) -> Progress:  # fmt: skip
+    """Take the run from wherever it stands to its end. all_used: whether every weight gets a gradient."""
     section, device = config.train, ranks.device
     counts = sum((Counter(case.counts) for case in cases.training), start=Counter[int]())
     spacing_mm = config.prepare.spacing_mm
@@ -210,7 +244,7 @@ def train(
     validates_again = saved is not None and (not has_model or saved.facts["progress"]["validated"] < saved.step)
     step = Step(
         net, loss, make_optimiser(net, section), device=device, amp=amp, clip=section.clip,
-        accumulate=section.accumulate, ranks=ranks,
+        accumulate=section.accumulate, ranks=ranks, compile=section.compile, all_used=all_used,
     )  # fmt: skip
     recorder = None
     if ranks.is_first:
@@ -219,14 +253,14 @@ def train(
             folder, facts.head, list(loss.terms), list(index.cases), device, facts=health,
             every=section.log_every_steps, after_step=saved.step if saved else 0,
             after_validation=saved.step - 1 if saved and validates_again else None,
+            about=about(config, facts, cases.training, cases.validation),
         )  # fmt: skip
-        written = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-        recorder.board.text("config", f"```yaml\n{written}```")
     loop = Loop(
         step, section, config.seed, folder / "state", recorder,
         batches=partial(
             batches, index, config.sample, config.augment, facts.intensity, config.seed,
             workers=loader_workers(config.sample.workers, device), rank=ranks.number, ranks=ranks.count,
+            pinned=device.type == "cuda",
         ),
         validate=partial(validate, net, cases.validation, facts, config.infer, device, ranks=ranks)
         if cases.validation else None,

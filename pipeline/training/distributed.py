@@ -8,15 +8,16 @@ import os
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import timedelta
 from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.distributed.distributed_c10d import _abort_process_group
 from torch.nn.parallel import DistributedDataParallel
 
-from pipeline.errors import UserError
+from pipeline.errors import Interrupted, UserError
 from pipeline.ranks import Rank
 
 MEETING = timedelta(seconds=60)  # for all ranks to come; a node that is still being started must not hold the others
@@ -24,6 +25,7 @@ SILENCE = timedelta(minutes=30)  # one rank may validate a large volume while th
 ADDRESS = ("MASTER_ADDR", "MASTER_PORT")
 ALONE = Rank()
 CPU = torch.device("cpu")
+REASON, REASON_WAIT = "reason", timedelta(seconds=5)  # where the first to fail leaves its reason; for it to be read
 LOST = re.compile(r"gloo|NCCL|Connection (closed|reset)|Broken pipe", re.IGNORECASE)  # of what torch says
 
 
@@ -72,12 +74,15 @@ class Ranks:
         """Return the JSON value of rank 0."""
         return self.gather(value)[0]
 
-    def wrap(self, net: nn.Module) -> nn.Module:
-        """Return the network in the form whose backward pass leaves every rank with the mean of all gradients."""
+    def wrap(self, net: nn.Module, *, all_used: bool = True) -> nn.Module:
+        """Return the network in the form whose backward pass leaves every rank with the mean of all gradients.
+
+        all_used: False where some parameters get no gradient; finding out which takes a little of every step.
+        """
         if self.count == 1:
             return net
         devices = [self.device] if self.device.type == "cuda" else None
-        return DistributedDataParallel(net, device_ids=devices)
+        return DistributedDataParallel(net, device_ids=devices, find_unused_parameters=not all_used)
 
     def apart(self, wrapped: nn.Module) -> AbstractContextManager[None]:
         """Return a context in which backward passes add to each rank's own gradients: more of the batch is to come."""
@@ -121,17 +126,41 @@ def joined(rank: Rank, device: torch.device) -> Iterator[Ranks]:
             f"({str(error).splitlines()[0]}); start all of them, and let the machines reach each other."
         ) from error
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")  # of 1x1x1 kernels, the same
+    failed = True
     try:
         yield Ranks(rank, device)
-    except RuntimeError as error:
-        if not LOST.search(str(error)):
+        failed = False
+    except Exception as error:
+        if not isinstance(error, RuntimeError) or not LOST.search(str(error)):
+            leave_reason(prefix, rank, error)
             raise
         raise UserError(
-            "another process of this run has ended, and its own message says why; mend that, and the same command goes "
-            "on after the last state that was saved."
+            f"{reason_left(prefix)}; mend that, and the same command goes on after the last state that was saved."
         ) from error
     finally:
-        distributed.destroy_process_group()
+        if failed and backend == "nccl":
+            _abort_process_group()  # the other way waits for what the others will never answer
+        else:
+            distributed.destroy_process_group()
+
+
+def leave_reason(store: distributed.Store, rank: Rank, error: Exception) -> None:
+    """Tell the others why this process ends, as far as they can still be told."""
+    reason = str(error) if isinstance(error, UserError | Interrupted) else f"{type(error).__name__}: {error}"
+    with suppress(RuntimeError):
+        store.set(REASON, f"process {rank.number} of {rank.count} has ended: {reason}".rstrip("."))
+
+
+def reason_left(store: distributed.Store) -> str:
+    """Return why another process has ended, in its own words where it could leave any."""
+    with suppress(RuntimeError):
+        store.set_timeout(REASON_WAIT)
+        if store.check([REASON]):
+            return store.get(REASON).decode()
+    return (
+        "another process of this run has ended without leaving a reason, as one does that is killed, perhaps for want "
+        "of memory: see what it, and the system that started it, have said"
+    )
 
 
 def agent_has_store() -> bool:

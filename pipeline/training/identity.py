@@ -1,12 +1,14 @@
 """To which config a run belongs: the same one continues, another one is refused."""
 
 import json
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.config.config import Config
+from pipeline.config.text import in_line
 from pipeline.errors import UserError
 from pipeline.files import hash_json, read_json, remove_leftovers, write_json
 from pipeline.labels import Labels
@@ -17,8 +19,8 @@ from pipeline.training.checkpoint import state_folders
 # Keys that cannot change what is learnt, only where and how it is carried out.
 FREE_KEYS = {
     "train": {
-        "device", "threads", "deterministic", "save_every_steps", "save_every_minutes", "log_every_steps",
-        "on_sickness", "resume", "restart",
+        "device", "threads", "deterministic", "compile", "save_every_steps", "save_every_minutes",
+        "log_every_steps", "on_sickness", "resume", "restart",
     },
     "sample": {"workers"},
     "net": {"checkpoint"},
@@ -47,18 +49,20 @@ def training_keys(
 def claim(folder: Path, keys: dict[str, Any], *, resume: bool, restart: bool) -> bool:
     """Make `folder` the run of these keys, or join the one that stands there. Return True where that one is done.
 
-    A run that ended before its first state and model left nothing to protect: any config may claim its folder.
+    A run that ended before its first state and model left nothing to protect: any config may claim its folder. restart
+    moves what is there aside, but for what an earlier attempt of the same job has begun: a scheduler that puts a job
+    back into the queue repeats its command.
     Raises UserError with the keys that differ where the folder holds a run of another config.
     """
     for place in (folder, folder / "state"):
         remove_leftovers(place)
     record = folder / "run.json"
-    if restart and folder.exists():
+    if restart and folder.exists() and not begun_by_this_job(record):
         aside = folder.with_name(f"{folder.name}-before-{time.strftime('%Y%m%d-%H%M%S')}")
         folder.rename(aside)
         log.info("train.restart: the run that was there is now %s", aside)
     if not record.exists() or not holds_anything(folder):
-        write_json(record, {"key": hash_json(keys), "keys": keys})
+        write_json(record, {"key": hash_json(keys), "keys": keys, "job": this_job()})
         return False
     before = read_json(record)["keys"]
     differing = [key for key in before | keys if before.get(key) != keys.get(key)]
@@ -76,12 +80,26 @@ def claim(folder: Path, keys: dict[str, Any], *, resume: bool, restart: bool) ->
     return done
 
 
+def this_job() -> dict[str, Any] | None:
+    """Return the Slurm job that this process belongs to, and how often it was put back into the queue."""
+    number = os.environ.get("SLURM_JOB_ID")
+    return {"slurm": number, "restarts": int(os.environ.get("SLURM_RESTART_COUNT") or 0)} if number else None
+
+
+def begun_by_this_job(record: Path) -> bool:
+    """True where an earlier attempt of this job has begun the run; False for the same attempt, as by hand in salloc."""
+    now, before = this_job(), read_json(record).get("job") if record.exists() else None
+    if now is None or before is None:
+        return False
+    return bool(before["slurm"] == now["slurm"] and before["restarts"] < now["restarts"])
+
+
 def holds_anything(folder: Path) -> bool:
     """True where a run has left a state, a model or its end."""
     return bool(state_folders(folder / "state")) or any((folder / name).exists() for name in ("model", "done.json"))
 
 
 def shorten(value: Any) -> str:
-    """Return a value in words, cut to what fits a message."""
-    text = str(value)
+    """Return a value as a config has it, cut to what fits a message."""
+    text = in_line(value)
     return text if len(text) <= 60 else text[:57] + "..."

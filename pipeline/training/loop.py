@@ -14,7 +14,8 @@ from pipeline.config.train import TrainSection
 from pipeline.device import circumstances
 from pipeline.errors import Interrupted, UserError
 from pipeline.log import log
-from pipeline.monitor.symptoms.diagnose import blame
+from pipeline.monitor.symptoms.diagnose import NOT_FINITE, blame
+from pipeline.monitor.symptoms.finding import Finding
 from pipeline.sampling.batch import Batch
 from pipeline.training.average import Average
 from pipeline.training.checkpoint import State, save_state
@@ -29,7 +30,9 @@ from pipeline.training.stop import StopRequest
 from pipeline.training.validate import Validation
 
 PARTS = ("net/", "optimiser/", "average/")  # of the saved tensors' names
-MEASURED_STEPS = 20  # after which train.minutes becomes a step count
+UNTIMED_STEPS = 10  # set up kernels, or compile
+MEASURED_STEPS, MEASURED_S = 20, 10.0  # after which train.minutes becomes a step count
+MEASURED_SHARE = 0.1  # of train.minutes, which is enough where that is less than MEASURED_S
 NO_RESULT = StepResult(math.nan, {}, math.nan, math.nan, math.nan, None, ())  # of a step whose loss raised an error
 SEEDS_OF_A_RANK = 2**40  # more than a run has steps
 UNKNOWN_END = 10**9  # until then batches come without end
@@ -70,7 +73,9 @@ class Loop:
         self.progress = Progress(steps=None if train.minutes else train.steps)
         self.average = Average(step.net, train.average) if train.average else None
         self.stream: Iterator[Batch] | None = None
+        self.timed_from: Progress | None = None  # where the measurement for train.minutes begins
         self.saved_at = time.monotonic()
+        self.saved: Progress | None = None  # what the newest state on disk says
 
     def resume(self, saved: State, *, has_model: bool) -> None:
         """Go on from a saved state; has_model: whether the best model so far is still there."""
@@ -121,9 +126,10 @@ class Loop:
         save_state(self.states, State(self.progress.step, tensors, facts))
         self.notice.took("saving the state", time.monotonic() - began)
         self.saved_at = time.monotonic()
+        self.saved = self.progress
 
     def _circumstances(self) -> dict[str, Any]:
-        return circumstances(self.step.device) | {"ranks": self.ranks.count}
+        return circumstances(self.step.device) | {"ranks": self.ranks.count, "compiled": self.train.compile}
 
     def _check_owner(self) -> None:
         """Raise Superseded where another process has the run."""
@@ -142,7 +148,8 @@ class Loop:
             except Superseded:
                 raise
             except Interrupted:
-                self.save()
+                if self.progress != self.saved:  # else it is whole on disk: a kill may come while it is written again
+                    self.save()
                 self.ranks.any(False)  # the others wait for the state: what started them ends all once one has left
                 raise
             finally:
@@ -216,8 +223,7 @@ class Loop:
         self.recorder.step(number, self.progress.steps, batch, result, last=True, **pace)
         disease = blame(self.recorder.watchdog.standing)
         if disease:
-            what = str(error) if isinstance(error, UserError) else f"step {number}: {type(error).__name__}: {error}."
-            raise UserError(f"{what} This looks like {disease}") from error
+            raise UserError(in_one_sentence(error, number, disease)) from error
 
     def _heed(self, stop: StopRequest) -> None:
         """End a run that is asked to stop, or in which something is wrong where it is to end then: on all ranks."""
@@ -241,10 +247,17 @@ class Loop:
             self.save()
 
     def _turn_minutes_into_steps(self) -> None:
-        """Set the length of a run that was given in minutes, once enough steps were timed."""
-        if self.progress.steps is None and self.progress.step >= MEASURED_STEPS and self.train.minutes:
-            each = self.progress.seconds / self.progress.step
-            steps = self.ranks.of_first(max(self.progress.step, round(self.train.minutes * 60 / each)))
+        """Set the length of a run that was given in minutes, once enough steps were timed: the first ones are slow."""
+        if self.progress.steps is not None or self.train.minutes is None:
+            return
+        done = self.progress
+        if done.step == UNTIMED_STEPS or self.timed_from is None:
+            self.timed_from = done
+        timed_s = done.seconds - self.timed_from.seconds
+        enough = done.step >= MEASURED_STEPS and timed_s >= min(MEASURED_S, MEASURED_SHARE * 60 * self.train.minutes)
+        if self.ranks.of_first(enough):
+            each = timed_s / (done.step - self.timed_from.step)
+            steps = self.ranks.of_first(done.step + max(0, round((self.train.minutes * 60 - done.seconds) / each)))
             self.progress = replace(self.progress, steps=steps)
             if self.recorder:
                 self.recorder.length(steps)
@@ -296,4 +309,18 @@ class Loop:
     def _check_stop(self, stop: StopRequest) -> None:
         """Raise Interrupted, on all ranks, where a signal has come to one of them."""
         if self.ranks.any(stop.asked is not None):
-            raise Interrupted(f"stopped by {stop.asked or 'a signal to another rank'}")
+            asked = stop.asked or "a signal to another process"
+            log.info("%s: stopping after step %d, once its state is saved", asked, self.progress.step)
+            raise Interrupted(f"stopped by {asked}")
+
+
+def in_one_sentence(error: Exception, step: int, disease: Finding) -> str:
+    """Return why a step ended the run, and the cure. What the disease itself says is not said again."""
+    if isinstance(error, Diverged) and disease.name in NOT_FINITE:
+        why = f"step {step} ended the run: {disease}"
+    elif isinstance(error, Diverged):
+        why = f"{error.what}. This looks like {disease}"
+    else:
+        what = str(error) if isinstance(error, UserError) else f"step {step}: {type(error).__name__}: {error}."
+        why = f"{what} This looks like {disease}"
+    return f"{why} Once a state is saved, a changed config needs train.restart=true."

@@ -15,6 +15,7 @@ from pipeline.head import Head
 from pipeline.log import log
 from pipeline.monitor.board import Board
 from pipeline.monitor.checkup import Checkup
+from pipeline.monitor.curves import column_of, columns_of, of_step, of_validation
 from pipeline.monitor.facts import RunFacts
 from pipeline.monitor.journal import EVERY_STEP_UNTIL, Journal, read_records
 from pipeline.monitor.symptoms.finding import Finding
@@ -51,31 +52,31 @@ class Recorder:
 
     parts: names of the loss's terms. cases: names of the training cases. after_step: where a resumed run goes on; what
     was written beyond it is dropped, and what was written before is seen by the watchdog. after_validation: the last
-    one that stands, where that of the saved step is made again.
+    one that stands, where that of the saved step is made again. about: texts for the board, see `monitor.about`.
     """
 
     def __init__(
         self, folder: Path, head: Head, parts: Sequence[str], cases: Sequence[str], device: torch.device, *,
         facts: RunFacts, every: int, after_step: int, after_validation: int | None = None,
+        about: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
         self.head, self.device, self.every = head, device, every
         self.after_step = self.last_step = after_step
-        columns = ["step", "loss", *(f"{name}_part" for name in parts), "lr", "grad_norm", "logits_min", "logits_max"]
-        columns += ["patches_per_second", "wait_share", "memory_bytes"]
-        columns += ["dice", *(f"dice {name}" for name in head.target_names)]
+        columns = columns_of(parts, head.target_names, head.labels.names)
         self.table = Table(folder / "train.csv", columns, after_step, after_validation)
-        self.board = Board(folder, after_step)
+        self.board = Board(folder, after_step, after_validation, about)
         self.journal = Journal(folder, facts, after_step, after_validation)
         self.watchdog = Watchdog(facts)
         self.watchdog.replay(*read_records(folder))
-        self._tell(self.watchdog.standing)
+        self._tell(self.watchdog.standing)  # the board has it already
         self.tally = Tally(head.labels.names, cases, after_step + 1)
         self.ledger = Ledger(head.target_names)
         self.since_recorded: list[Pace] = []
         self.since_shown: list[Pace] = []
 
     def state(self) -> dict[str, Any]:
-        """Return what `resume` goes on from, JSON values."""
+        """Return what `resume` goes on from, JSON values; curves up to here are on disk then, as the state will be."""
+        self.board.flush()
         return {"drawn": self.tally.to_json(), "ledger": self.ledger.to_json()}
 
     def resume(self, saved: Mapping[str, Any]) -> None:
@@ -148,33 +149,29 @@ class Recorder:
     def _record(self, record: Vitals | Checkup, *, last: bool = False) -> None:
         """Write a record down, let the watchdog see it, and tell what it finds that it had not found before."""
         self.journal.add(record)
-        self._tell(self.watchdog.see(record, last=last))
+        findings = self.watchdog.see(record, last=last)
+        self.journal.note(record.step, findings)
+        self._tell(findings)
+        if findings:
+            name = "findings_of_validations" if isinstance(record, Checkup) else "findings_of_steps"
+            self.board.text(name, "\n\n".join(map(in_markdown, findings)), self.last_step)
 
     def _tell(self, findings: Sequence[Finding]) -> None:
-        """Say in the log and on the board what is wrong."""
+        """Say in the log what is wrong."""
         for finding in findings:
             log.warning("step %d: %s", self.last_step, finding)
-        if findings:
-            self.board.text("health", "\n\n".join(map(in_markdown, findings)), self.last_step)
 
     def _show(self, vitals: Vitals, steps: int | None) -> None:
-        """Write one step to the table, the board and the log; speeds are means since the last one shown."""
+        """Write one step to the board, the table and the log; speeds are means since the last one shown."""
         paces, self.since_shown = self.since_shown, []
         spent = sum(pace.step_s for pace in paces)
         speed = sum(pace.patches for pace in paces) / spent
         waiting = sum(pace.wait_s for pace in paces) / spent
-        row = {
-            "step": vitals.step, "loss": vitals.loss, **{f"{k}_part": v for k, v in vitals.parts.items()},
-            "lr": vitals.lr, "grad_norm": vitals.grad_norm, "logits_min": vitals.logits_min,
-            "logits_max": vitals.logits_max, "patches_per_second": speed, "wait_share": waiting,
-            "memory_bytes": vitals.memory_bytes,
-        }  # fmt: skip
-        self.table.add(row)
-        self.board.vitals(vitals)
-        self.board.scalars({"speed/patches_per_second": speed, "speed/data_wait_share": waiting}, vitals.step)
-        self.board.scalars({"health/findings": len(self.watchdog.standing)}, vitals.step)
-        self.board.scalars({f"sample_share/{k}": share for k, share in self.tally.class_shares().items()}, vitals.step)
-        self.board.scalars({"sample/largest_case_share": next(iter(self.tally.case_shares().values()))}, vitals.step)
+        points = of_step(
+            vitals, patches_per_second=speed, wait_share=waiting, findings=len(self.watchdog.standing),
+            positive_share=self.tally.class_shares(), largest_case_share=next(iter(self.tally.case_shares().values())),
+        )  # fmt: skip
+        self._draw(points, vitals.step)
         parts = ", ".join(f"{name} {value:.3f}" for name, value in vitals.parts.items())
         log.info(
             "step %d/%s: loss %.4f (%s), gradient norm %.3g, logits %.3g..%.3g, %.3g patches/s, waiting %.1f %%",
@@ -182,25 +179,27 @@ class Recorder:
             speed, 100 * waiting,
         )  # fmt: skip
 
+    def _draw(self, points: Mapping[str, float], step: int) -> None:
+        """Write points of curves to the board and to the table."""
+        self.board.scalars(points, step)
+        self.table.add({"step": step, **{column_of(curve): value for curve, value in points.items()}})
+
     def validation(self, step: int, result: Validation | None) -> None:
         """Record the scores of the held-out volumes, None where none are held out, and what training gave since the
         last time. What is not a number, and so no score, is left out.
         """
         if result is not None:
             self._show_validation(step, result)
+        self._show_cases()
         held_out = {name: numbers(getattr(result, name)) if result else {} for name in HELD_OUT}
         self._record(Checkup(step, **held_out, training_dice=self.ledger.dice(), training=self.ledger.cases()))
         self.ledger.clear()
 
     def _show_validation(self, step: int, result: Validation) -> None:
-        """Write the scores to the table, the board and the log."""
-        row = numbers({"dice": result.mean, **{f"dice {name}": value for name, value in result.dice.items()}})
-        self.table.add({"step": step, **row})
-        scalars = numbers({"dice/mean": result.mean, **{f"dice/{name}": value for name, value in result.dice.items()}})
-        self.board.scalars(scalars, step)
-        if result.picture is not None:
-            self.board.overlay("validation", result.picture, step)
-        self._show_cases()
+        """Write the scores to the board, the table and the log, and the pictures to the board."""
+        self._draw(of_validation(result.mean, result.dice), step)
+        for case, png in result.overlays.items():
+            self.board.overlay(case, png, step)
         by_target = ", ".join(f"{name} {value:.3f}" for name, value in result.dice.items())
         log.info("step %d: validation Dice %.4f (%s)", step, result.mean, by_target)
 
@@ -212,8 +211,8 @@ class Recorder:
         lines = [f"The most drawn of {len(shares)} cases since step {self.tally.since_step}", ""]
         lines += ["| case | share of all patches |", "| --- | --- |"]
         lines += [f"| {name} | {share:.1%} |" for name, share in islice(shares.items(), NAMED_CASES)]
-        self.board.text("sample/cases", "\n".join(lines), self.last_step)
-        self.board.histogram("sample/patches_by_case", list(self.tally.by_case.values()), self.last_step)
+        self.board.text("cases/most_drawn", "\n".join(lines), self.last_step)
+        self.board.histogram("cases/patches", list(self.tally.by_case.values()), self.last_step)
 
     def _tell_samples(self) -> None:
         """Say how many patches each class and each case had so far, and which cases supplied very many."""
@@ -230,7 +229,6 @@ class Recorder:
 
     def close(self) -> None:
         """Say what was drawn, and write out what is still in memory."""
-        self._show_cases()
         self._tell_samples()
         self.board.close()
 

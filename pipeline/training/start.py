@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipeline.config.text import in_line
 from pipeline.errors import UserError
 from pipeline.head import Head
 from pipeline.log import listed, log
@@ -92,7 +93,7 @@ def start_from(net: nn.Module, facts: ModelFacts, folder: Path) -> Start:
     if not any(state[name].ndim > 1 for name in found):
         raise UserError(
             f"{KEY}: no weight in {folder} has the name and shape of one in {facts.net.name} with these net.options; "
-            f"set net.options to the model's: {dict(model_facts.net.options)}."
+            f"set net.options to the model's: {in_line(model_facts.net.options)}."
         )
     for name in found:
         take(state[name], saved[name], axes_of[name], match)
@@ -115,7 +116,7 @@ def describe(folder: Path) -> dict[str, Any]:
         raise UserError(
             f"{KEY}: {folder} is no folder; give a model folder, such as train/fold0/model of a work folder."
         )
-    return read_description(folder)
+    return read_description(folder, KEY)
 
 
 def check_network(facts: ModelFacts, model_facts: ModelFacts, folder: Path) -> None:

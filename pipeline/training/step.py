@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.device import memory_format, memory_told
+from pipeline.device import indeterminism_told, memory_format, memory_told
 from pipeline.errors import UserError
 from pipeline.losses.loss import Loss
 from pipeline.sampling.batch import Batch
 from pipeline.training.change import WeightChange
+from pipeline.training.compiled import compiled, compiling_told
 from pipeline.training.distributed import NOBODY_ELSE, Ranks
 
 
@@ -48,14 +49,17 @@ class StepResult:
 
 
 class Diverged(UserError):
-    """The loss or the gradients of a step are not finite. result: what is known of that step."""
+    """The loss or the gradients of a step are not finite. what: in few words; result: what is known of that step."""
 
-    def __init__(self, sentence: str, result: StepResult) -> None:
-        super().__init__(sentence)
-        self.result = result
+    def __init__(self, what: str, result: StepResult) -> None:
+        super().__init__(f"{what}; finite numbers were expected. What to do, the first process says.")
+        self.what, self.result = what, result
 
 
-TOO_LARGE = "take a smaller sample.batch or sample.patch_vox, set net.checkpoint=blocks, or train.accumulate=2"
+TOO_LARGE = (
+    "set net.checkpoint=auto, run each batch in parts with train.accumulate=2 or more, or take a smaller sample.batch "
+    "or sample.patch_vox"
+)
 
 
 class Step:
@@ -64,10 +68,11 @@ class Step:
     def __init__(
         self, net: nn.Module, loss: Loss, optimiser: torch.optim.Optimizer, *,
         device: torch.device, amp: torch.dtype | None, clip: float, accumulate: int = 1, ranks: Ranks = NOBODY_ELSE,
+        compile: bool = False, all_used: bool = True,
     ) -> None:  # fmt: skip
         self.net, self.loss, self.optimiser = net, loss, optimiser
         self.device, self.amp, self.clip, self.accumulate, self.ranks = device, amp, clip, accumulate, ranks
-        self.joined_net = ranks.wrap(net)
+        self.joined_net = ranks.wrap(compiled(net) if compile else net, all_used=all_used)
         self.scaler = torch.amp.GradScaler(device.type, enabled=amp is torch.float16)
 
     def __call__(self, step: int, batch: Batch, lr: float, *, measured: bool = False) -> StepResult:
@@ -78,7 +83,7 @@ class Step:
         In float16 gradients that overflow halve the scaler's factor, and the step is left out; they are an error once
         the factor is down to 1, which is what a scaler that is off has.
         """
-        with memory_told(TOO_LARGE):
+        with memory_told(TOO_LARGE), compiling_told(), indeterminism_told():
             return self._update(step, batch, lr, measured)
 
     def _update(self, step: int, batch: Batch, lr: float, measured: bool) -> StepResult:
@@ -94,13 +99,12 @@ class Step:
                 self.scaler.scale(losses.sum() / len(batch.labels)).backward()
             predictions.append((logits if isinstance(logits, Tensor) else logits[0]).detach())
             signs.append(signs_of(predictions[-1], parts, losses))
-        result = self._of_all_ranks(result_of(signs, self.loss.terms, torch.cat(predictions), batch))
-        if not math.isfinite(result.loss):
-            raise diverged("the loss", step, result)
         self.scaler.unscale_(self.optimiser)
-        grad_norm = float(nn.utils.clip_grad_norm_(self.net.parameters(), self.clip))
-        result = replace(result, grad_norm=grad_norm)
-        if not math.isfinite(grad_norm) and self.scaler.get_scale() <= 1:
+        norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.clip)
+        result = self._of_all_ranks(result_of(signs, self.loss.terms, torch.cat(predictions), batch, norm))
+        if not math.isfinite(result.loss):
+            raise diverged("the loss", step, replace(result, grad_norm=math.nan))
+        if not math.isfinite(result.grad_norm) and self.scaler.get_scale() <= 1:
             raise diverged("the gradient norm", step, result)
         for group in self.optimiser.param_groups:
             group["lr"] = lr
@@ -126,7 +130,7 @@ class Step:
         return StepResult(
             loss=fmean(each.loss for each in told),
             parts={name: fmean(each.parts[name] for each in told) for name in mine.parts},
-            grad_norm=math.nan,
+            grad_norm=mine.grad_norm,  # of the mean of all gradients
             logits_min=float(np.min([each.logits_min for each in told])),  # NaN where one is, unlike Python's
             logits_max=float(np.max([each.logits_max for each in told])),
             prediction=mine.prediction,
@@ -148,26 +152,25 @@ def signs_of(prediction: Tensor, parts: dict[str, Tensor], losses: Tensor) -> Te
     return torch.cat([torch.stack([low.float(), high.float(), *means]), losses.detach()])
 
 
-def result_of(signs: Sequence[Tensor], terms: Sequence[str], prediction: Tensor, batch: Batch) -> StepResult:
-    """Return what is known of a batch's samples from what `signs_of` gave for each of its parts, equally large."""
+def result_of(
+    signs: Sequence[Tensor], terms: Sequence[str], prediction: Tensor, batch: Batch, norm: Tensor
+) -> StepResult:
+    """Return what is known of a batch's samples from what `signs_of` gave for each of its parts, equally large.
+
+    norm: of the gradients, a scalar on any device.
+    """
     rows = torch.stack(list(signs))
     values = torch.cat([rows[:, 0].amin()[None], rows[:, 1].amax()[None], rows[:, 2 : 2 + len(terms)].mean(dim=0)])
     losses = rows[:, 2 + len(terms) :].flatten()
-    low, high, *means = torch.cat([values, losses.mean()[None], losses]).tolist()  # a GPU is waited for just once
+    known = torch.cat([norm.to(values)[None], values, losses.mean()[None], losses])
+    grad_norm, low, high, *means = known.tolist()  # a GPU is waited for just once a step
     loss, *each = means[len(terms) :]
     drawn = tuple(Drawn(draw.case, draw.label) for draw in batch.draws)
     parts = dict(zip(terms, means, strict=False))
-    return StepResult(loss, parts, math.nan, low, high, prediction, tuple(each), drawn)
+    return StepResult(loss, parts, grad_norm, low, high, prediction, tuple(each), drawn)
 
 
 def diverged(what: str, step: int, result: StepResult) -> Diverged:
     """Return the error of a step whose loss or gradients are not finite."""
     value = result.loss if what == "the loss" else result.grad_norm
-    cases = ", ".join(sorted({drawn.case for drawn in result.drawn}))
-    logits = f"{result.logits_min:.4g} to {result.logits_max:.4g}"
-    sentence = (
-        f"step {step}: {what} is {value}, with logits from {logits}, on cases {cases}; finite numbers were expected. "
-        "Lower train.lr, set train.amp=off, or look at the images and labels of these cases (a changed config needs "
-        "train.restart=true)."
-    )
-    return Diverged(sentence, result)
+    return Diverged(f"step {step}: {what} is {value}", result)

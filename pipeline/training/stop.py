@@ -1,11 +1,13 @@
-"""Being asked to stop: Ctrl-C, SIGTERM and SIGUSR1 set a flag that the run looks at between steps."""
+"""Being asked to stop: Ctrl-C, SIGTERM and SIGUSR1 set a flag that the run looks at between steps.
+
+Nothing is logged where a signal is caught: it may have come while a line was being written, and Python ends a program
+that writes to a stream from within a write to it.
+"""
 
 import signal
 import threading
 from types import FrameType
 from typing import Any
-
-from pipeline.log import log
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
@@ -30,8 +32,6 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        name = signal.Signals(number).name
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.asked = name
-        log.info("%s: stopping after this step, once the state is saved.", name)
+        self.asked = signal.Signals(number).name

@@ -1,5 +1,6 @@
 """Scores of whole held-out volumes, through the code that users run."""
 
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -13,11 +14,13 @@ from pipeline.inference.predict import Predict, predictor
 from pipeline.inference.segment import segment
 from pipeline.model import ModelFacts
 from pipeline.monitor.symptoms.window import mean
-from pipeline.report.figures import overlay_slice
+from pipeline.report.overlay import overlay_png
 from pipeline.store.reader import PreparedCase
 from pipeline.training.distributed import NOBODY_ELSE, Ranks
 from pipeline.training.volume_scores import VolumeScores, partners_of, score_volume
 from pipeline.volume.volume import Volume
+
+DRAWN_CASES = 2  # the first held-out ones, at every validation
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,14 +29,13 @@ class Validation:
 
     dice: mean over cases by target of the head, a class or region, NaN where no case has it, nor any prediction.
     mean: over cases of the mean over their targets; NaN where no target is anywhere.
-    picture: the first case's slice with most foreground, truth and prediction over it, (height, width, 3) uint8; on the
-        first rank its own first case's, None on a rank that had no case.
+    overlays: PNGs of the first cases, by name, see `report.overlay`.
     The others are as in `monitor.checkup.Checkup`; NaN where there is nothing to tell.
     """
 
     dice: dict[str, float]
     mean: float
-    picture: np.ndarray | None
+    overlays: Mapping[str, bytes]
     present_dice: dict[str, float] = field(default_factory=dict)
     near_dice: dict[str, float] = field(default_factory=dict)
     partner_dice: dict[str, float] = field(default_factory=dict)
@@ -56,7 +58,7 @@ def validate(
         predict = interruptible(predict, check)
     partners = partners_of(facts.head)
     mine: dict[str, VolumeScores] = {}
-    picture = None
+    overlays: dict[str, str] = {}
     for first in range(0, len(cases), ranks.count):
         if ranks.count > 1:
             check()
@@ -66,17 +68,20 @@ def validate(
         image, truth = case.read((0, 0, 0), case.grid.shape_vox)
         prediction = segment(Volume(image, case.grid), predict, facts, infer).voxels
         mine[case.name] = score_volume(truth, prediction, facts.head, facts.patch_vox, partners)
-        if picture is None:
-            z = int(np.argmax(np.count_nonzero((truth > 0) & (truth <= len(facts.labels.names)), axis=(0, 1))))
-            picture = overlay_slice(image[..., z], truth[..., z], prediction[..., z], facts.intensity.window_hu)
-    told = ranks.gather({name: found.to_json() for name, found in mine.items()})
-    by_name = {name: VolumeScores.from_json(found) for one in told for name, found in one.items()}
+        if first + ranks.number < DRAWN_CASES:
+            png = overlay_png(
+                Volume(image, case.grid), truth, prediction, facts.labels.names, facts.intensity.window_hu
+            )
+            overlays[case.name] = b64encode(png).decode()
+    told = ranks.gather({"scores": {name: found.to_json() for name, found in mine.items()}, "overlays": overlays})
+    by_name = {name: VolumeScores.from_json(found) for one in told for name, found in one["scores"].items()}
     scores = {case.name: by_name[case.name] for case in cases}
-    return gathered(scores, ("background", *facts.labels.names), picture)
+    drawn = {name: b64decode(png) for one in told for name, png in one["overlays"].items()}
+    return gathered(scores, ("background", *facts.labels.names), drawn)
 
 
-def gathered(scores: Mapping[str, VolumeScores], classes: Sequence[str], picture: np.ndarray | None) -> Validation:
-    """Return the scores of all cases together. classes: their names, background included."""
+def gathered(scores: Mapping[str, VolumeScores], classes: Sequence[str], overlays: Mapping[str, bytes]) -> Validation:
+    """Return the scores of all cases together, and the pictures. classes: their names, background included."""
 
     def mean_by_target(what: Callable[[VolumeScores], dict[str, float]]) -> dict[str, float]:
         found = [what(case) for case in scores.values()]
@@ -91,7 +96,7 @@ def gathered(scores: Mapping[str, VolumeScores], classes: Sequence[str], picture
         dice=mean_by_target(attrgetter("dice")), present_dice=mean_by_target(attrgetter("present_dice")),
         near_dice=mean_by_target(attrgetter("near_dice")), partner_dice=mean_by_target(attrgetter("partner_dice")),
         truth_share=share(confusion.sum(axis=1)), predicted_share=share(confusion.sum(axis=0)), cases=by_case,
-        mean=mean(by_case.values()), picture=picture,
+        mean=mean(by_case.values()), overlays=overlays,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.dataset.cases import Case
-from pipeline.dataset.folds import fold_of, held_out
+from pipeline.dataset.folds import fold_count, fold_of, held_out
 from pipeline.errors import UserError
 
 
@@ -81,6 +81,12 @@ def test_folds_by_class_are_disjoint_by_patient_balanced_and_complete(data, pati
     assert set(held) == set(range(folds))
     assert max(held.values()) - min(held.values()) <= max(sizes.values())
     assert fold_of(cases[::-1], folds, seed, present) == fold
+
+
+def test_a_data_set_that_names_its_validation_cases_has_one_fold() -> None:
+    cases = cases_of([1, 2, 3])
+    assert fold_count(cases, 5) == 5
+    assert fold_count([*cases, replace(cases[0], name="named", split="validation")], 5) == 1
 
 
 def spread(fold: dict[str, int], present: dict[str, Collection[int]], label: int) -> list[int]:

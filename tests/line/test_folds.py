@@ -1,6 +1,8 @@
 """Cross-validation on real CT: each case by the model that has not seen it, and the script that trains all folds."""
 
 import csv
+import json
+import logging
 import os
 import shutil
 import signal
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 
 from pipeline.config.load import load
-from pipeline.errors import UserError
+from pipeline.errors import ExitCode, UserError
 from pipeline.files import read_json
 from pipeline.formats.dispatch import read_label
 from pipeline.model import read_facts
@@ -99,6 +101,42 @@ def test_the_script_trains_every_fold_goes_on_after_a_stop_and_prints_scores(sou
     assert summary["cases"] == 4 and list(summary["groups"]) == ["fold0", "fold1"]
     shown = again.stdout.splitlines()
     assert [line.split()[:2] for line in shown if line.startswith("fold")] == [["fold0", "2"], ["fold1", "2"]]
+
+
+@pytest.fixture
+def split_source(source: Path, tmp_path: Path) -> Path:
+    """Return the data set with a description that names its validation cases."""
+    folder = tmp_path / "split"
+    shutil.copytree(source, folder)
+    description = read_json(folder / "dataset.json")
+    (folder / "dataset.json").write_text(json.dumps(description | {"validation": TRAINING[:1]}))
+    return folder
+
+
+def test_a_data_set_with_its_own_split_has_one_fold(
+    source: Path, split_source: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for data, number in ((source, 4), (split_source, 1)):
+        assert folds.run(load([f"data.source={data}", *SETTINGS]), count=True) == ExitCode.DONE
+        assert capsys.readouterr().out == f"{number}\n"
+    assert caplog.messages == [
+        "the data set names its validation cases (1) itself: that is one fixed split, and so one run (fold 0) in place "
+        "of 4 folds"
+    ]
+
+
+@pytest.mark.slow
+def test_the_script_trains_once_where_the_data_set_has_its_own_split(split_source: Path, tmp_path: Path) -> None:
+    words = ["bash", str(ROOT / "scripts/run_folds.sh"), str(ROOT / "configs/head_neck.yaml")]
+    words += [f"data.source={split_source}", f"work={tmp_path / 'work'}", *SETTINGS, "train.steps=4"]
+    environment = os.environ | {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(words, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "one fixed split, and so one run" in result.stderr
+    assert [path.name for path in (tmp_path / "work/train").glob("fold*")] == ["fold0"]
+    summary = read_json(tmp_path / "work/folds/evaluate/summary.json")
+    assert (summary["cases"], list(summary["groups"])) == (1, ["fold0"])
 
 
 def test_the_script_without_a_config_says_how_it_is_called() -> None:

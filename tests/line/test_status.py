@@ -12,6 +12,7 @@ from pipeline.cli import main
 from pipeline.config.config import Config
 from pipeline.errors import ExitCode, UserError
 from pipeline.stages import status
+from pipeline.training.ending import ending_told
 
 
 @pytest.fixture
@@ -51,11 +52,12 @@ def test_a_training_that_has_just_begun_and_one_of_an_earlier_version_have_a_lin
 ) -> None:
     for name in ("train.csv", "vitals.jsonl", "checkups.jsonl", "health.json"):
         (works / "going/train/fold0" / name).unlink()
-    (works / "silent/train/fold0/health.json").unlink()
+    for name in ("vitals.jsonl", "checkups.jsonl", "health.json"):
+        (works / "silent/train/fold0" / name).unlink()
     assert status.run(Config(), [works / "going", works / "silent"]) == ExitCode.DONE
     going, silent = lines_of(capsys)
-    assert going[1:] == ["running", "0"]
-    assert silent[2] == "12"
+    assert going[1:] == ["running", "0/12"]
+    assert silent[1:3] == ["silent for 2:01:01", "12/12"]
 
 
 def test_the_command_takes_folders_or_a_config(works: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,6 +66,28 @@ def test_the_command_takes_folders_or_a_config(works: Path, capsys: pytest.Captu
     assert main("status", [f"work={works / 'finished'}"]) == ExitCode.DONE
     assert len(lines_of(capsys)) == 1
     assert not (works / "finished/log/status.log").exists()
+
+
+def test_a_training_that_ended_by_an_error_says_why_and_has_no_time_left(
+    works: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = works / "going/train/fold0"
+    with pytest.raises(MemoryError), ending_told(folder):
+        raise MemoryError
+    assert status.run(Config(), [works / "going"]) == ExitCode.DONE
+    line, why = lines_of(capsys)
+    assert (line[1], line[5:]) == ("ended by an error", ["well"])
+    assert why[0].startswith(f"{folder} ended by an error: not enough memory")
+
+
+def test_damaged_records_are_told_below_all_lines(works: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (works / "going/train/fold0/health.json").write_text("{")
+    (works / "empty").mkdir()
+    with pytest.raises(UserError, match=r"empty: no training, .*going.*health\.json: cannot be read"):
+        status.run(Config(), [works / "empty", works / "going", works / "finished"])
+    going, finished = lines_of(capsys)
+    assert (going[1:3], going[5:]) == (["running", "12/12"], ["0:00:00", "records damaged"])
+    assert finished[-1] == "well"
 
 
 def test_a_folder_without_a_training_is_told(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pipeline.errors import ExitCode, Interrupted, UserError
 from pipeline.files import read_json, write_json
@@ -53,19 +52,6 @@ def test_the_table_has_steps_and_validations(trained: Path) -> None:
         if row["loss"]:
             total = 0.5 * float(row["dice_part"]) + 0.5 * float(row["ce_part"])
             assert float(row["loss"]) == pytest.approx(total, rel=1e-5)
-
-
-def test_the_board_has_what_a_person_watches(trained: Path) -> None:
-    events = EventAccumulator(str(trained / "train" / "fold0")).Reload()
-    scalars = set(events.Tags()["scalars"])
-    expected = {
-        "loss/total", "loss/dice", "loss/ce", "optimise/learning_rate", "optimise/gradient_norm", "logits/smallest",
-        "logits/largest", "sample/positives", "dice/mean", "dice/Mandible", "speed/patches_per_second",
-        "speed/data_wait_share", "memory/peak_gib",
-    }  # fmt: skip
-    assert expected <= scalars
-    assert [event.step for event in events.Scalars("dice/mean")] == [5, 10, 12]
-    assert events.Tags()["images"] == ["overlay/validation"]
 
 
 def test_a_run_leaves_a_journal_of_its_health_and_is_well(trained: Path) -> None:
@@ -272,7 +258,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_cases_and_logits(
     (tmp_path / "exploding.py").write_text(EXPLODING)
     monkeypatch.syspath_prepend(tmp_path)
     config = configure("net={name: exploding:Exploding}")
-    with pytest.raises(UserError, match=r"step 3: the loss is nan, with logits from .* on cases hn_0"):
+    with pytest.raises(UserError, match=r"the loss is nan in step 3, with logits from .*, on hn_0"):
         train.run(config)
 
 

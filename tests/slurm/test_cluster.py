@@ -1,4 +1,4 @@
-"""The batch files on a real Slurm: the whole chain, a shard that fails, and a preemption that nobody can tell."""
+"""The batch files on a real Slurm: the whole chain, a failed shard, a preemption that nobody can tell, two nodes."""
 
 import shutil
 import subprocess
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.files import hash_file, read_json
+from pipeline.monitor.table import read_rows
 from tests.line.conftest import SETTINGS, TEST, TRAINING, source  # noqa: F401
 
 from .conftest import Cluster
@@ -46,6 +47,18 @@ def wait_for_text(cluster: Cluster, folder: Path, stage: str, number: str, wante
     while sum(wanted in text for text in logs(folder, stage, number)) < tasks:
         assert time.monotonic() < end, (cluster.jobs(number), logs(folder, stage, number))
         time.sleep(0.2)
+
+
+def train_alone(cluster: Cluster, folder: Path, *overrides: str) -> None:
+    """Train on the store of `a run` in one process and without Slurm, in the work folder `alone`."""
+    words = [f'data.store="{folder / "a run" / "store"}"', "work=alone", *SETTINGS, *overrides]
+    command = [sys.executable, str(ROOT / "scripts" / "train.py"), *words]
+    subprocess.run(command, cwd=folder, env=cluster.environment | SITE, check=True, capture_output=True)
+
+
+def losses(work: Path) -> list[float]:
+    """Return the loss of every step that was recorded."""
+    return [float(row["loss"]) for row in read_rows(work / "train/fold0/train.csv") if row["loss"]]
 
 
 @pytest.mark.slow
@@ -94,8 +107,25 @@ def test_runs_that_are_preempted_go_on_by_themselves_and_end_with_the_same_bits(
     for text in logs(tmp_path, "train", jobs["train"]):
         assert "asked to stop (USR1)" in text and "back in the queue" in text and "continuing after step" in text
     assert "a run/train/fold0/model" in logs(tmp_path, "infer", jobs["infer"])[0]
-    alone = [f'data.store="{tmp_path / "a run" / "store"}"', "work=alone", "train.fold=2", *SETTINGS, *lasting]
-    command = [sys.executable, str(ROOT / "scripts" / "train.py"), *alone]
-    subprocess.run(command, cwd=tmp_path, env=cluster.environment | SITE, check=True, capture_output=True)
+    train_alone(cluster, tmp_path, "train.fold=2", *lasting)
     weights = [tmp_path / work / "train" / "fold2" / "model" / "weights.safetensors" for work in ("a run", "alone")]
     assert hash_file(weights[0]) == hash_file(weights[1])
+
+
+@pytest.mark.slow
+def test_two_processes_on_two_nodes_learn_what_one_learns(
+    cluster: Cluster,
+    source: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    short = ("train.steps=20", "train.log_every_steps=1", "sample.batch=4")
+    jobs = submit(cluster, tmp_path, source, *short, TRAIN_NODES="2")
+    cluster.wait(list(jobs.values()), CHAIN_S)
+    assert {state for number in jobs.values() for state in cluster.states(number)} == {"COMPLETED"}
+    (training,) = cluster.jobs(jobs["train"])
+    assert (training["NumNodes"], training["NumTasks"]) == ("2", "2")
+    assert "2 processes share each batch of 4" in logs(tmp_path, "train", jobs["train"])[0]
+    train_alone(cluster, tmp_path, *short)
+    together = losses(tmp_path / "a run")
+    assert len(together) == 20  # one line a step: the first process alone wrote
+    assert together == pytest.approx(losses(tmp_path / "alone"), rel=1e-6)

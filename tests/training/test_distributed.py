@@ -16,7 +16,12 @@ from pipeline.training.distributed import Ranks, joined
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
-START = "import torch\nfrom pipeline.ranks import this_rank\nfrom pipeline.training.distributed import joined\n"
+START = """\
+import torch
+from pipeline.errors import UserError
+from pipeline.ranks import this_rank
+from pipeline.training.distributed import joined
+"""
 
 
 def free_port():
@@ -26,10 +31,10 @@ def free_port():
 
 
 def run_together(body, count=2):
-    """Run lines of code in processes that have met as `ranks`; return what each printed."""
-    code = f"{START}with joined(this_rank(), torch.device('cpu')) as ranks:\n" + "".join(
-        f"    {line}\n" for line in body.splitlines()
-    )
+    """Run lines of code in processes that have met as `ranks`; return what each printed, and the UserError it met."""
+    lines = "".join(f"        {line}\n" for line in body.splitlines())
+    code = f"{START}try:\n    with joined(this_rank(), torch.device('cpu')) as ranks:\n{lines}"
+    code += "except UserError as error:\n    print(error)"
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(count)}
     processes = [
         subprocess.Popen(
@@ -62,6 +67,39 @@ wrapped = ranks.wrap(net)
 wrapped(torch.tensor([[ranks.number + 1.0]])).sum().backward()
 print(net.weight.grad.item())"""
     assert run_together(body) == ["1.5\n", "1.5\n"]
+
+
+def test_weights_without_a_gradient_hold_nobody_up():
+    body = """\
+net = torch.nn.Sequential(torch.nn.Linear(1, 1, bias=False), torch.nn.Linear(1, 1, bias=False))
+net.forward = net[0].forward
+wrapped = ranks.wrap(net, all_used=False)
+for step in range(3):
+    net.zero_grad()
+    wrapped(torch.tensor([[ranks.number + 1.0]])).sum().backward()
+print(net[0].weight.grad.item(), net[1].weight.grad)"""
+    assert run_together(body) == ["1.5 None\n"] * 2
+
+
+def test_the_others_are_told_why_a_process_has_ended():
+    body = """\
+if ranks.number == 1:
+    raise UserError("case_7: not an image; mend it.")
+ranks.any(False)"""
+    told = "process 1 of 3 has ended: case_7: not an image; mend it; mend that, and the same command goes on after "
+    first, second, third = run_together(body, count=3)
+    assert second == "case_7: not an image; mend it.\n"
+    assert first == third == told + "the last state that was saved.\n"
+
+
+def test_a_process_that_ends_without_a_word_is_told_as_such():
+    body = """\
+import os
+if ranks.number == 1:
+    os._exit(0)
+ranks.any(False)"""
+    first, _ = run_together(body)
+    assert first.startswith("another process of this run has ended without leaving a reason, as one does that is")
 
 
 def test_a_process_that_is_alone_meets_nobody():

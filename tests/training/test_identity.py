@@ -30,6 +30,13 @@ def test_other_keys_are_refused_with_what_differs_and_two_ways_out(tmp_path: Pat
     assert "sample.batch" not in str(error.value)
 
 
+def test_what_differs_is_written_as_in_a_config(tmp_path: Path) -> None:
+    claim(tmp_path / "fold0", KEYS | {"loss.gamma": None}, resume=True, restart=False)
+    (tmp_path / "fold0" / "model").mkdir()
+    with pytest.raises(UserError, match=r"loss\.gamma: null then, \{a: \[1\]\} now"):
+        claim(tmp_path / "fold0", KEYS | {"loss.gamma": {"a": (1,)}}, resume=True, restart=False)
+
+
 def test_a_run_that_left_nothing_gives_way_to_another_config(tmp_path: Path) -> None:
     claim(tmp_path / "fold0", KEYS, resume=True, restart=False)
     (tmp_path / "fold0" / "log.txt").write_text("died at once")
@@ -43,6 +50,31 @@ def test_restart_moves_the_old_run_aside(tmp_path: Path) -> None:
     (tmp_path / "fold0" / "mine.txt").write_text("kept")
     assert not claim(tmp_path / "fold0", KEYS | {"train.lr": 0.2}, resume=True, restart=True)
     assert [path.read_text() for path in tmp_path.glob("fold0-before-*/mine.txt")] == ["kept"]
+
+
+def test_restart_goes_on_where_the_same_job_was_put_back_into_the_queue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "fold0"
+    claim(folder, KEYS, resume=True, restart=False)
+
+    def attempt(job: str, restarts: str | None) -> int:
+        monkeypatch.setenv("SLURM_JOB_ID", job)
+        monkeypatch.delenv("SLURM_RESTART_COUNT", raising=False)
+        if restarts is not None:
+            monkeypatch.setenv("SLURM_RESTART_COUNT", restarts)
+        assert not claim(folder, KEYS, resume=True, restart=True)
+        (folder / "state/step-000000002").mkdir(parents=True, exist_ok=True)
+        moved = len(list(tmp_path.glob("fold0-before-*")))
+        for number, path in enumerate(sorted(tmp_path.glob("fold0-before-*"))):
+            path.rename(tmp_path / f"fold0-before-{number}")  # names of the same second
+        return moved
+
+    assert attempt("17", None) == 1
+    assert attempt("17", "1") == 1
+    assert attempt("17", "2") == 1
+    assert attempt("18", None) == 2
+    assert attempt("18", None) == 3  # by hand in an allocation, twice
 
 
 def test_an_unfinished_run_is_not_joined_where_resume_is_off(tmp_path: Path) -> None:

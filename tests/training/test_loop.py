@@ -1,17 +1,18 @@
 """Which weights become the model, and what is saved beside them."""
 
 import math
+import os
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from pipeline.config.loss import LossSection
 from pipeline.config.train import TrainSection
-from pipeline.errors import UserError
+from pipeline.errors import Interrupted, UserError
 from pipeline.losses.build import build
 from pipeline.monitor.journal import read_records
 from pipeline.sampling.batch import Batch
@@ -36,7 +37,7 @@ def run_with(net, facts, batch, make_recorder, tmp_path: Path) -> Callable:
 
         def validate(check: Callable[[], None]) -> Validation:
             mean = next(left)
-            return Validation({"bone": mean, "gland": NAN}, mean, np.zeros((4, 4, 3), np.uint8))
+            return Validation({"bone": mean, "gland": NAN}, mean, {})
 
         return Loop(
             step, train, 0, tmp_path / "state", make_recorder(tmp_path, facts.head, after_step=after_step),
@@ -74,6 +75,28 @@ def test_a_crash_after_a_validation_repeats_none(run_with: Callable, tmp_path: P
     again.resume(state, has_model=True)
     again.run()
     assert kept == [(2, 0.5), (6, 0.75)]
+
+
+@pytest.mark.parametrize("saved_before", [True, False])
+def test_a_stop_writes_the_state_unless_it_is_there_already(
+    run_with: Callable, tmp_path: Path, saved_before: bool
+) -> None:
+    loop = run_with([], [])
+    folder = tmp_path / "state" / "step-000000002"
+    found: list[int] = []
+
+    def stopped(check: Callable[[], None]) -> None:
+        if saved_before:
+            loop.save()
+            found.append(folder.stat().st_ino)
+        os.kill(os.getpid(), signal.SIGTERM)
+        check()
+
+    loop.validate = stopped
+    with pytest.raises(Interrupted):
+        loop.run()
+    assert load_state(tmp_path / "state").step == 2
+    assert not saved_before or found == [folder.stat().st_ino]
 
 
 def test_what_was_drawn_is_counted_on_after_a_resume(run_with: Callable, tmp_path: Path) -> None:
@@ -148,7 +171,15 @@ def test_a_run_that_diverged_is_written_down_and_named(run_with: Callable, tmp_p
     last = read_records(tmp_path).vitals[-1]
     assert (last.step, math.isnan(last.loss), last.cases) == (3, True, ("case_0", "case_1"))
     (finding,) = run.recorder.watchdog.standing
-    assert said.startswith("step 3: the loss is nan") and said.endswith(f"This looks like {finding}")
+    assert said == f"step 3 ended the run: {finding} Once a state is saved, a changed config needs train.restart=true."
+    assert said.count("the loss is nan") == said.count("with logits") == said.count("train.lr") == 1
+
+
+def test_a_run_that_diverged_and_has_another_disease_is_told_both(run_with: Callable) -> None:
+    run = run_with([0.5], [])
+    run.recorder.watchdog.facts = replace(run.recorder.watchdog.facts, not_hu={"case_0": "8-bit picture"})
+    run.step.net.register_forward_hook(lambda module, inputs, output: output * float("nan"))
+    assert end_of(run).startswith("step 1: the loss is nan. This looks like input that is not HU: ")
 
 
 def test_labels_that_the_loss_cannot_take_are_named(run_with: Callable, batch: Batch, tmp_path: Path) -> None:
@@ -158,7 +189,7 @@ def test_labels_that_the_loss_cannot_take_are_named(run_with: Callable, batch: B
     (last,) = read_records(tmp_path).vitals
     assert last.strange_labels == (9.0,) and math.isnan(last.loss)
     (finding,) = run.recorder.watchdog.standing
-    assert said.startswith("step 1: ") and said.endswith(f"This looks like {finding}")
+    assert said.startswith("step 1: ") and f"This looks like {finding} Once a state is saved" in said
 
 
 def test_an_error_that_is_not_of_numbers_or_labels_stays_what_it_is(run_with: Callable, tmp_path: Path) -> None:

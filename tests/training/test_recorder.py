@@ -11,6 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from pipeline.head import Head
 from pipeline.labels import Labels, Region
 from pipeline.monitor.checkup import TrainingCase
+from pipeline.monitor.curves import column_of
 from pipeline.monitor.journal import read_records
 from pipeline.monitor.table import read_rows
 from pipeline.training.step import Drawn, StepResult
@@ -38,15 +39,15 @@ def test_speeds_are_means_since_the_last_shown_step_and_positives_are_counted(
     assert (last["loss"], last["dice_part"], last["ce_part"], last["dice"]) == ("0.75", "1.0", "0.5", "")
     events = EventAccumulator(str(tmp_path)).Reload()
     shown = {name: events.Scalars(name)[-1].value for name in events.Tags()["scalars"]}
-    assert shown["sample/positives"] == 1
-    assert (shown["sample_share/bone"], shown["predicted_share/bone"], shown["predicted_share/background"]) == (
+    assert shown["health/positives"] == 1
+    assert (shown["positive_share/bone"], shown["predicted_share/bone"], shown["predicted_share/background"]) == (
         1.0, 0.25, 0.75,
     )  # fmt: skip
 
 
 def test_a_score_that_is_no_number_is_left_out(facts, make_recorder, tmp_path: Path) -> None:
     recorder = make_recorder(tmp_path, facts.head)
-    seen = Validation({"bone": 0.5, "gland": float("nan")}, 0.5, np.zeros((4, 4, 3), np.uint8))
+    seen = Validation({"bone": 0.5, "gland": float("nan")}, 0.5, {})
     recorder.validation(7, seen)
     recorder.validation(8, replace(seen, dice={"bone": float("nan"), "gland": float("nan")}, mean=float("nan")))
     recorder.close()
@@ -62,10 +63,31 @@ def test_a_score_that_is_no_number_is_left_out(facts, make_recorder, tmp_path: P
 def test_a_head_of_regions_has_a_column_a_region(facts, make_recorder, tmp_path: Path) -> None:
     labels = Labels(facts.labels.values, (Region("body", ("bone", "gland"), "bone"),))
     recorder = make_recorder(tmp_path, Head("regions", labels))
-    recorder.validation(7, Validation({"body": 0.5}, 0.5, np.zeros((4, 4, 3), np.uint8)))
+    recorder.validation(7, Validation({"body": 0.5}, 0.5, {}))
     recorder.close()
     (row,) = read_rows(tmp_path / "train.csv")
     assert {key: value for key, value in row.items() if key.startswith("dice ")} == {"dice body": "0.5"}
+
+
+def test_the_table_and_the_board_hold_the_same_numbers(facts, batch, result, make_recorder, tmp_path: Path) -> None:
+    recorder = make_recorder(tmp_path, facts.head, every=2)
+    for step in range(1, 5):
+        given = replace(result, loss=1 / step, update_share=0.1 * step)
+        recorder.step(step, 4, batch, given, lr=0.01 / step, wait_s=0.1, step_s=0.3 * step)
+    recorder.validation(4, Validation({"bone": 0.7, "gland": float("nan")}, 0.7, {}))
+    recorder.step(5, 5, batch, replace(result, loss=float("nan")), lr=0.01, wait_s=0.1, step_s=0.5, last=True)
+    recorder.close()
+    table: dict[str, list[tuple[int, float]]] = {}
+    for row in read_rows(tmp_path / "train.csv"):
+        for column, cell in row.items():
+            if cell and column != "step":
+                table.setdefault(column, []).append((int(row["step"]), np.float32(cell)))
+    events = EventAccumulator(str(tmp_path)).Reload()
+    curves = events.Tags()["scalars"]
+    board = {column_of(name): [(point.step, point.value) for point in events.Scalars(name)] for name in curves}
+    np.testing.assert_equal(board, table)
+    assert [step for step, _ in board["loss"]] == [1, 2, 4, 5] and [step for step, _ in board["dice bone"]] == [4]
+    assert len(board) == len(curves) == len(table) > 15
 
 
 def drawn_of(cases):
@@ -85,16 +107,17 @@ def test_shares_by_class_and_case_are_told_with_the_step_they_were_counted_from(
     with caplog.at_level("INFO"):
         for step, cases in ((21, "bb"), (22, "ab")):
             recorder.step(step, 30, batch, step_of(result, *cases), lr=0.01, wait_s=0.1, step_s=0.5)
+        recorder.validation(22, None)
         recorder.close()
     assert "positive patches by class since step 21: bone 100.0%, gland 0.0%" in caplog.messages
     assert "patches by case since step 21: b 75.0%, a 25.0%, c 0.0%" in caplog.messages
     events = EventAccumulator(str(tmp_path)).Reload()
-    (shown,) = events.Tensors("sample/cases/text_summary")
+    (shown,) = events.Tensors("cases/most_drawn/text_summary")
     assert shown.step == 22
     assert b"of 3 cases since step 21" in shown.tensor_proto.string_val[0]
     assert b"| b | 75.0% |\n| a | 25.0% |\n| c | 0.0% |" in shown.tensor_proto.string_val[0]
-    assert events.Scalars("sample/largest_case_share")[-1].value == 0.75
-    (spread,) = events.Histograms("sample/patches_by_case")
+    assert events.Scalars("health/largest_case_share")[-1].value == 0.75
+    (spread,) = events.Histograms("cases/patches")
     assert (spread.histogram_value.num, spread.histogram_value.sum, spread.histogram_value.max) == (3, 4, 3)
 
 
@@ -142,12 +165,13 @@ def test_steps_are_written_down_with_what_rules_look_at(facts, batch, result, ma
     vitals = read_records(tmp_path).vitals
     assert [record.step for record in vitals] == [*range(1, 101), 120]
     assert [record.step for record in vitals if record.image_std is not None] == [*range(1, 51), 80, 120]
-    assert [record.step for record in vitals if record.predicted] == [1, 10, 20, 30, 40, 50, 80, 120]
+    seen = [*recorder.watchdog.first, *recorder.watchdog.recent]
+    assert [record.step for record in seen if record.predicted] == [1, 10, 20, 30, 40, 50, 80, 120]
     last = vitals[-1]
     assert (last.losses, last.cases, last.wait_s) == ((0.5, 1.0), ("case_0", "case_1"), pytest.approx(0.1))
     assert last.step_s == pytest.approx(sum(range(101, 121)) / 20)
     # bone, 27 voxels a patch, is predicted in the first two of eight layers, of which the truth has none
-    assert last.dice == {"bone": 0.0}
+    assert seen[-1].dice == {"bone": 0.0}
     assert last.image_std == pytest.approx(float(batch.image.std()))
     assert last.strange_labels == ()
 
@@ -160,7 +184,7 @@ def test_a_validation_is_written_down_with_what_training_gave_since_the_last(
     nowhere = {"bone": 0.5, "gland": float("nan")}
     share = {"background": 1.0, "bone": 0.0, "gland": 0.0}
     seen = Validation(
-        nowhere, 0.5, np.zeros((4, 4, 3), np.uint8), near_dice=nowhere, partner_dice={}, truth_share=share,
+        nowhere, 0.5, {}, near_dice=nowhere, partner_dice={}, truth_share=share,
         predicted_share=share, cases={"case_9": 0.5, "case_8": float("nan")},
     )  # fmt: skip
     recorder.validation(1, seen)
@@ -186,7 +210,7 @@ def test_what_is_wrong_is_told_once_in_the_log_and_on_the_board(
     assert [message for message in caplog.messages if finding.name in message] == [f"step {step}: {finding}"]
     recorder.close()
     events = EventAccumulator(str(tmp_path)).Reload()
-    (told,) = events.Tensors("health/text_summary")
+    (told,) = events.Tensors("findings_of_steps/text_summary")
     assert told.step == step and finding.name.encode() in told.tensor_proto.string_val[0]
     assert [event.value for event in events.Scalars("health/findings")][-1] == 1
 
@@ -202,6 +226,9 @@ def test_a_resumed_run_remembers_what_was_wrong_and_says_so(
     assert again.watchdog.findings == first.watchdog.findings
     assert f"step 20: {again.watchdog.standing[0]}" in caplog.messages
     assert [record.step for record in read_records(tmp_path).vitals] == [*range(1, 21)]
+    again.close()
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert [told.step for told in events.Tensors("findings_of_steps/text_summary")] == [first.watchdog.noticed[0].step]
 
 
 def test_what_training_gave_is_counted_on_after_a_resume(facts, batch, result, make_recorder, tmp_path) -> None:

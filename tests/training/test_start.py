@@ -155,7 +155,7 @@ def test_models_that_do_not_fit_are_refused_with_the_key(save: Callable) -> None
             "liver", net=NetSection(name="monai.BasicUNet")
         ),
         r"train\.start_from: the network in .* takes 2 input channels, this run gives 1": make("liver", channels_in=2),
-        r"no weight in .* has the name and shape .* set net\.options to the model's: \{'channels': \[6, 12\]\}": make(
+        r"no weight in .* has the name and shape .* set net\.options to the model's: \{channels: \[6, 12\]\}": make(
             "liver", net=NetSection(options={"channels": [6, 12]})
         ),
     }
@@ -171,6 +171,8 @@ def test_a_folder_that_is_missing_torn_or_altered_is_refused(save: Callable, tmp
         with pytest.raises(UserError, match=r"train\.start_from: .*none is no folder; give a model folder"):
             call()
     folder = save(*make("liver", seed=1))
+    with pytest.raises(UserError, match=rf"^train\.start_from: .* is no model folder, .* did you mean {folder}\?"):
+        start_from(net, facts, tmp_path)
     weights = folder / "weights.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-8])

@@ -16,6 +16,12 @@ def test_a_signal_is_noted_and_nothing_else(number: signal.Signals) -> None:
         assert stop.asked == number.name
 
 
+def test_nothing_is_written_where_a_signal_is_caught(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("DEBUG", logger="hounsfield"), StopRequest():
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert caplog.records == []
+
+
 def test_a_second_ctrl_c_stops_at_once() -> None:
     with StopRequest(), pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)

@@ -1,6 +1,7 @@
 """Scores of whole held-out volumes."""
 
 import math
+import random
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,9 @@ from pipeline.config.infer import InferSection
 from pipeline.errors import Interrupted
 from pipeline.head import Head
 from pipeline.labels import Labels, Region
+from pipeline.report.overlay import overlay_png
 from pipeline.training.validate import validate
+from pipeline.volume.volume import Volume
 
 CPU = torch.device("cpu")
 
@@ -31,7 +34,21 @@ def test_dice_is_averaged_over_the_classes_of_a_case_then_over_cases(net, facts,
     # Bone is found exactly; the gland is missed where it is, and does not count where it is not.
     assert result.dice == {"bone": 1.0, "gland": 0.0}
     assert result.mean == (0.5 + 1.0) / 2
-    assert result.picture.shape == (12, 14, 3) and result.picture.dtype == np.uint8
+
+
+def test_the_first_two_cases_are_drawn_and_nothing_else_changes(net, facts, make_case) -> None:
+    cases = [make_case(name, block((14, 12, 10), 1, size)) for name, size in (("a", 3), ("b", 4), ("c", 5))]
+    weights = {name: value.clone() for name, value in net.state_dict().items()}
+    randomness = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
+    result = validate(net, cases, facts, InferSection(), CPU, lambda: None)
+    assert random.getstate() == randomness[0] and np.random.get_state()[1].tolist() == randomness[1]
+    assert torch.equal(torch.get_rng_state(), randomness[2])
+    assert all(torch.equal(value, weights[name]) for name, value in net.state_dict().items())
+    # The prediction is the truth, as the block is bone.
+    drawn = {
+        c.name: overlay_png(Volume(c.image, c.grid), c.labels, c.labels, ("bone", "gland"), (0, 1000)) for c in cases
+    }
+    assert result.overlays == {name: drawn[name] for name in "ab"}
 
 
 def test_signs_of_health_are_gathered_over_cases(net, facts, make_case) -> None:
