@@ -6,8 +6,8 @@
 #   prepare    brings each CT and its label to the training grid                   -> store/
 #   train      fits a network for each of the data.folds folds                     -> train/fold0/, train/fold1/, ...
 #   folds      segments what each fold held out and scores it on the CT's own grid -> folds/
-# What is there already is skipped. The first stage that fails ends the chain with its exit code; the same command goes
-# on from there.
+# A data set that names its validation cases has one fold, which they are. What is there already is skipped. The first
+# stage that fails ends the chain with its exit code; the same command goes on from there.
 set -euo pipefail
 scripts="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 
@@ -17,7 +17,7 @@ if [ $# -eq 0 ]; then
 fi
 source "$scripts/env.sh"
 
-folds="$("$PY" "$scripts/train.py" "$@" --print-config | sed -n 's/^  folds: //p')"
+folds="$("$PY" "$scripts/folds.py" "$@" --count)"
 "$PY" "$scripts/prepare.py" "$@"
 for ((fold = 0; fold < folds; fold++)); do
     "$PY" "$scripts/train.py" "$@" train.fold="$fold"

@@ -70,7 +70,10 @@ if [ -z "$NOTICE_S" ]; then
 fi
 
 array="${FOLDS:-}"
-[ "$array" != every ] || array="0-$(($(setting data folds) - 1))"
+if [ "$array" = every ]; then
+    folds="$("$PY" "$scripts/folds.py" "$@" --count)"
+    array="0-$((folds - 1))"
+fi
 on_cores=(${PARTITION:+"--partition=$PARTITION"})
 on_gpus=(${GPU_PARTITION:+"--partition=$GPU_PARTITION"})
 infer=("--gpus-per-node=$INFER_GPUS" "--cpus-per-task=$INFER_CPUS" "--mem=$INFER_MEMORY" "--time=$INFER_TIME")
