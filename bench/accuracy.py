@@ -1,0 +1,170 @@
+"""Accuracy in a given time, from raw NIfTI to predictions, on data of the user's: ours, and scores beside nnU-Net's.
+
+python bench/accuracy.py run DATA OUT --config configs/head_neck_30_minutes.yaml --seed 0
+python bench/accuracy.py run DATA OUT --config configs/head_neck_30_minutes.yaml --fold 1 --set train.lr=3e-3
+python bench/accuracy.py score DATA OUT... --against OUT... --tolerance 5
+
+DATA holds images/, labels/ and dataset.json. Its last `--test` cases by name are predicted, with a network that has
+seen the others; with `--fold K` (0 to 4) they are not touched: of the others every fifth, from the K-th on, is
+predicted and the rest trains. `run` prepares, trains and predicts by the stage scripts and writes OUT/seconds.json;
+what it prepared is kept in OUT/work. `bench/accuracy_nnunet.py` does the same with nnU-Net. `score` compares folders of
+predictions with the labels; folders of one side are its seeds, whose scores are averaged case by case. Between two
+sides: the mean difference over cases and its 95 % interval (percentiles of 10,000 bootstrap samples of cases).
+"""
+
+import argparse
+import csv
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+
+sys.path.pop(0)  # this folder, whose monai.py is not the library
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import numpy as np
+
+from bench.accuracy_cases import FOLDS, split
+from pipeline.files import read_json, write_json
+from pipeline.log import table
+
+ROOT = Path(__file__).resolve().parents[1]
+SAMPLES = 10_000  # of the bootstrap
+ENDING = ".nii.gz"
+MEASURES = {"dice": "Dice", "hd95_mm": "HD95 mm", "nsd": "NSD"}
+
+Scores = dict[str, dict[str, dict[str, float]]]  # measure -> class -> case -> score
+
+
+def main() -> None:
+    """Do what the first word says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    run = commands.add_parser("run", help="prepare, train and predict")
+    run.add_argument("data", type=Path, metavar="DATA")
+    run.add_argument("out", type=Path, metavar="OUT", help="folder of the predictions")
+    run.add_argument("--config", type=Path, required=True, help="YAML file of the recipe")
+    run.add_argument("--seed", type=int, default=0)
+    run.add_argument("--fold", type=int, choices=range(FOLDS), help="of the training cases; default: the test cases")
+    run.add_argument("--test", type=int, default=10, help="cases that are left out at the end (default 10)")
+    run.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="changes of the recipe")
+    run.set_defaults(do=run_recipe)
+    score = commands.add_parser("score", help="compare predictions with labels")
+    score.add_argument("data", type=Path, metavar="DATA")
+    score.add_argument("ours", type=Path, nargs="+", metavar="OUT", help="folders of predictions, one a seed")
+    score.add_argument("--against", type=Path, nargs="+", metavar="OUT", help="folders of the other side")
+    score.add_argument("--tolerance", type=float, default=5.0, metavar="MM", help="of NSD (default 5)")
+    score.set_defaults(do=show_scores)
+    arguments = parser.parse_args()
+    arguments.do(arguments)
+
+
+def run_recipe(arguments: argparse.Namespace) -> None:
+    """Take the raw cases to predictions and write down what each stage took."""
+    began = time.monotonic()
+    trained_on, predicted = split(arguments.data, arguments.test, arguments.fold)
+    left_out = sorted(set(read_json(arguments.data / "dataset.json")["cases"]) - set(trained_on))
+    out = arguments.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    keys = [
+        f"work={out / 'work'}", f"data.source={arguments.data.resolve()}", "train.fold=all", f"seed={arguments.seed}",
+        *arguments.set,
+    ]  # fmt: skip
+    of_stage = {name: f"data.exclude=[{','.join(left_out)}]" for name in ("prepare", "train")}
+    seconds = {}
+    with tempfile.TemporaryDirectory() as images:
+        for case in predicted:
+            (Path(images) / f"{case}{ENDING}").symlink_to((arguments.data / "images" / f"{case}{ENDING}").resolve())
+        for name, own in (of_stage | {"infer": f"infer.input={images}"}).items():
+            seconds[name] = stage(name, arguments.config, [*keys, own])
+    for prediction in (out / "work" / "predict").glob(f"*{ENDING}"):
+        prediction.rename(out / prediction.name)
+    done = read_json(out / "work" / "train" / "all" / "done.json")
+    whole = time.monotonic() - began
+    write_json(out / "seconds.json", {**seconds, "whole": whole, "steps": done["step"], "seed": arguments.seed})
+    print(f"{out}: {done['step']} steps, {whole / 60:.1f} minutes", seconds)
+
+
+def stage(name: str, config: Path, keys: Sequence[str]) -> float:
+    """Run a stage script, its log on the terminal, and return the seconds that it took."""
+    began = time.monotonic()
+    words = [sys.executable, str(ROOT / "scripts" / f"{name}.py"), str(config), *keys]
+    done = subprocess.run(words, env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])})
+    if done.returncode:
+        sys.exit(f"{' '.join(words)} ended with {done.returncode}")
+    return time.monotonic() - began
+
+
+def show_scores(arguments: argparse.Namespace) -> None:
+    """Print scores by class of each side, and the paired difference of two."""
+    sides = {"ours": arguments.ours} | ({"against": arguments.against} if arguments.against else {})
+    config = ROOT / "configs" / "head_neck.yaml"
+    of_side = {
+        side: [scores_of(folder, arguments.data, config, arguments.tolerance) for folder in folders]
+        for side, folders in sides.items()
+    }
+    for measure, heading in MEASURES.items():
+        rows = []
+        classes = list(next(iter(of_side.values()))[0][measure])
+        for side, seeds in of_side.items():
+            by_class = [[fmean(seed[measure][name].values()) for seed in seeds] for name in classes]
+            whole = [fmean(each) for each in zip(*by_class, strict=True)]
+            rows.append([side, str(len(seeds)), *map(with_spread, [*by_class, whole])])
+        table(
+            f"{heading} on {len(next(iter(seeds[0][measure].values())))} cases", ["", "seeds", *classes, "mean"], rows
+        )
+        if len(of_side) == 2:
+            ours, theirs = (by_case(seeds, measure) for seeds in of_side.values())
+            low, high = interval(ours - theirs)
+            print(
+                f"{heading}: {np.mean(ours - theirs):+.4f}, 95 % interval {low:+.4f} to {high:+.4f}, paired by case\n"
+            )
+
+
+def scores_of(folder: Path, data: Path, config: Path, tolerance_mm: float) -> Scores:
+    """Return the scores of a folder of predictions, by the evaluate stage."""
+    with tempfile.TemporaryDirectory() as temporary:
+        truth, predictions = Path(temporary) / "truth", Path(temporary) / "predictions"
+        truth.mkdir(), predictions.mkdir()
+        for path in folder.glob(f"*{ENDING}"):
+            (predictions / path.name).symlink_to(path.resolve())
+            (truth / path.name).symlink_to((data / "labels" / path.name).resolve())
+        keys = [
+            f"work={temporary}/work", f"data.source={data.resolve()}", f"evaluate.truth={truth}",
+            f"evaluate.prediction={predictions}", f"evaluate.tolerance_mm={tolerance_mm}",
+        ]  # fmt: skip
+        stage("evaluate", config, keys)
+        with (Path(temporary) / "work" / "evaluate" / "cases.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+    scores: Scores = {measure: {} for measure in MEASURES}
+    for row in rows:
+        if row["metric"] in MEASURES and row["value"]:
+            scores[row["metric"]].setdefault(row["label"], {})[row["case"]] = float(row["value"])
+    return scores
+
+
+def by_case(seeds: Sequence[Scores], measure: str) -> np.ndarray:
+    """Return the mean over classes and seeds of each case, (cases,) in order of their names."""
+    cases = sorted(next(iter(seeds[0][measure].values())))
+    return np.array(
+        [fmean(seed[measure][name][case] for seed in seeds for name in seed[measure]) for case in cases], np.float64
+    )
+
+
+def interval(differences: np.ndarray) -> tuple[float, float]:
+    """Return the 95 % interval of the mean by bootstrap over cases."""
+    drawn = np.random.default_rng(0).choice(differences, (SAMPLES, len(differences)))
+    low, high = np.percentile(drawn.mean(axis=1), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def with_spread(values: Sequence[float]) -> str:
+    """Return the mean and the standard deviation of values."""
+    return f"{fmean(values):.3f} ± {stdev(values):.3f}" if len(values) > 1 else f"{values[0]:.3f}"
+
+
+if __name__ == "__main__":
+    main()
