@@ -125,14 +125,15 @@ def costs(config: Config, head: Head) -> Iterator[Row]:
         if mode == "auto":  # one of the others
             continue
         trial = Trial(config.net.model_copy(update={"checkpoint": mode}), sample.patch_vox, at_once)
+        what = f"step, checkpoint {mode}"
         try:
             cost = measured_step(trial, config=config, head=head)
         except UserError as refusal:
-            found = f"cannot be had: {refusal}"
-        else:
-            found = NO_MEMORY if cost is None else f"{cost.memory_bytes / GIB:.2f} GiB, {cost.seconds:.2g} s"
+            yield what, f"cannot be had: {refusal}"
+            continue
         log.info("measured: a step with net.checkpoint=%s", mode)
-        yield f"step, checkpoint {mode}", f"{found}, for {batch}" if mode == "none" else found
+        found = NO_MEMORY if cost is None else f"{cost.memory_bytes / GIB:.2f} GiB, {cost.seconds:.2g} s"
+        yield what, f"{found}, for {batch}" if mode == "none" else found
 
 
 def trials(net: Any, name: str) -> Iterator[tuple[str, str, bool]]:

@@ -191,7 +191,7 @@ def test_a_mode_that_cannot_be_had_says_why(config: Any) -> None:
     rows = doctor_net.costs(given, Head("softmax", Labels({"liver": (1,)})))
     what, found = next(rows)
     assert what == "step, checkpoint none"
-    assert found.startswith("cannot be had: net.name: no network 'no.Network'")
+    assert found.startswith("cannot be had: net.name: there is no network no.Network")
 
 
 def test_a_network_made_for_one_size_is_not_blamed_for_others(config: Any, published: str) -> None:
