@@ -22,7 +22,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from pipeline import __version__
-from pipeline.errors import ExitCode, Interrupted, UserError, explain
+from pipeline.errors import ExitCode, Interrupted, Superseded, UserError, explain
 
 if TYPE_CHECKING:
     from pipeline.config.config import Config
@@ -88,6 +88,7 @@ def main(stage: str, argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     # Read when torch is loaded. Threads that wait by spinning cost another program's share of a core twenty-fold.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    threading.excepthook = _heard_in_thread
     atexit.register(gc.freeze)  # as it ends Python would look through all that torch has made, half a second of work
     if "--version" in words:
         print(f"hounsfield {__version__}")
@@ -101,8 +102,8 @@ def main(stage: str, argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more as it ends
         return READER_LEFT
-    except (KeyboardInterrupt, Interrupted):
-        _tell(INTERRUPTED)
+    except (KeyboardInterrupt, Interrupted) as error:
+        _tell(f"{error}." if isinstance(error, Superseded) else INTERRUPTED)
         return ExitCode.INTERRUPTED
     except UserError as error:
         _tell(f"error: {error}")
@@ -111,6 +112,12 @@ def main(stage: str, argv: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         print(MISSING_LIBRARY.format(name=error.name, python=sys.executable), file=sys.stderr)
     return ExitCode.USER_ERROR
+
+
+def _heard_in_thread(arguments: "threading.ExceptHookArgs") -> None:
+    """Keep quiet where the machine ended a library's thread, as a full disk does: who needs it will say so."""
+    if arguments.exc_value is None or explain(arguments.exc_value) is None:
+        threading.__excepthook__(arguments)
 
 
 def _tell(sentence: str) -> None:
@@ -161,12 +168,9 @@ def _folders(words: list[str]) -> "list[Path]":
 
     overrides = [word for word in words if "=" in word]
     places = [word for word in words if "=" not in word]
-    nowhere = [place for place in places if not os.path.exists(place)]
-    if nowhere:
-        raise UserError(f"{nowhere[0]}: there is nothing; expected a work folder, such as runs/demo, or a config file.")
     if not places:
         return [load(overrides).work]
-    return [Path(place) if os.path.isdir(place) else load([place, *overrides]).work for place in places]
+    return [load([place, *overrides]).work if os.path.isfile(place) else Path(place) for place in places]
 
 
 def _options(stage: str, words: list[str]) -> "dict[str, str | bool | list[Path]]":

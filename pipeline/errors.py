@@ -43,6 +43,10 @@ class Interrupted(Exception):
     """The command was asked to stop (SIGINT, SIGTERM) and has saved its state: exit code 75."""
 
 
+class Superseded(Interrupted):
+    """Another process has taken the run over; this one must write nothing more."""
+
+
 def explain(error: BaseException) -> str | None:
     """Return a sentence for a failure that the machine caused (disk, permission, memory), None for any other."""
     if isinstance(error, MemoryError):

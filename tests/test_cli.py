@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ import pytest
 from pipeline import __version__, cli
 from pipeline.config.config import Config
 from pipeline.config.load import load
-from pipeline.errors import Interrupted, UserError
+from pipeline.errors import Interrupted, Superseded, UserError
 from pipeline.log import log
 from pipeline.work import Outcome, Unit, run_units
 
@@ -244,6 +245,7 @@ def test_a_command_without_any_config_says_so(
         (MemoryError(), 2, "error: not enough memory"),
         (ModuleNotFoundError("x", name="torch"), 2, "error: the library torch is missing"),
         (Interrupted(), 75, "interrupted; run the same command again to continue\n"),
+        (Superseded("a is taken over by process 1 on b"), 75, "a is taken over by process 1 on b.\n"),
         (KeyboardInterrupt(), 75, "interrupted; run the same command again to continue\n"),
         (ZeroDivisionError("inner"), 3, "internal error: ZeroDivisionError: inner\n"),
     ],
@@ -255,6 +257,23 @@ def test_what_a_stage_raises_becomes_a_sentence_and_a_code(
     shown = capsys.readouterr().err
     assert shown.startswith(sentence)
     assert "Traceback" not in shown
+
+
+def test_a_full_disk_in_a_thread_of_a_library_shows_no_traceback(
+    run_stage: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)  # what the command sets ends with the test
+
+    def stage(*_: object) -> Outcome:
+        for error in (OSError(errno.ENOSPC, "x"), ZeroDivisionError("mine")):
+            thread = threading.Thread(target=raising(error), args=(None,))
+            thread.start()
+            thread.join()
+        return Outcome()
+
+    assert run_stage(stage) == 0
+    shown = capsys.readouterr().err
+    assert "ZeroDivisionError: mine" in shown and "OSError" not in shown
 
 
 def test_the_traceback_of_an_internal_error_is_in_the_log_file(

@@ -30,9 +30,9 @@ class Table:
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Return the whole rows of a table that may be missing or end in the middle of a line."""
+    """Return the whole rows of a table that may be missing, be damaged, or end in the middle of a line."""
     if not path.exists():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        whole = [line for line in file if line.endswith("\n")]
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:  # a broken disk must not hide the rest
+        whole = [line for line in file if line.endswith("\n") and "\0" not in line]
     return [row for row in csv.DictReader(whole) if (row.get("step") or "").isdigit() and None not in row.values()]

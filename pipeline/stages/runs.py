@@ -36,7 +36,7 @@ class Standing:
 
 
 def runs_in(folders: Sequence[Path]) -> tuple[list[Path], list[str]]:
-    """Return the trainings in folders, see `runs_under`, and a sentence for each folder that has none."""
+    """Return the trainings in folders, see `runs_under`, each once, and a sentence for each folder that has none."""
     found: list[Path] = []
     problems: list[str] = []
     for folder in folders:
@@ -44,7 +44,7 @@ def runs_in(folders: Sequence[Path]) -> tuple[list[Path], list[str]]:
             found += runs_under(folder)
         except UserError as error:
             problems.append(str(error))
-    return found, problems
+    return list({run.resolve(): run for run in reversed(found)}.values())[::-1], problems
 
 
 def runs_under(folder: Path) -> list[Path]:
@@ -53,6 +53,8 @@ def runs_under(folder: Path) -> list[Path]:
     folder: a work folder or some levels above; also its `train`, or a training itself. A training that has only made
     its folder is one. Raises UserError where there is none.
     """
+    if not folder.exists():
+        raise UserError(f"{folder}: there is nothing; expected a work folder, such as runs/demo, or a config file.")
     found = {run for run in candidates(folder) if is_run(run)}
     if not found:
         raise UserError(

@@ -1,6 +1,7 @@
 """List trainings: how far each is, how well it scores, how fast it is, how long still, and whether it is sick."""
 
 from collections.abc import Sequence
+from operator import itemgetter
 from pathlib import Path
 
 from pipeline.config.config import Config
@@ -49,7 +50,7 @@ def line_of(run: Path, evidence: Evidence) -> tuple[list[str], Standing]:
     done = int(steps[-1]["step"]) if steps else 0
     speed = float(steps[-1]["patches_per_second"]) if steps else None
     length, batch = length_and_batch(run, evidence)
-    best = max(scores, default=None)
+    best = max(scores, key=itemgetter(0), default=None)  # of equal ones the first, which training keeps
     standing = standing_of(run, evidence.written.records, batch / speed if batch and speed else 0.0)
     left_s = (length - done) * batch / speed if length and batch and speed and standing.running else None
     cells = [

@@ -131,7 +131,7 @@ def joined(rank: Rank, device: torch.device) -> Iterator[Ranks]:
         yield Ranks(rank, device)
         failed = False
     except Exception as error:
-        if not isinstance(error, RuntimeError) or not LOST.search(str(error)):
+        if not is_lost(error):
             leave_reason(prefix, rank, error)
             raise
         raise UserError(
@@ -142,6 +142,11 @@ def joined(rank: Rank, device: torch.device) -> Iterator[Ranks]:
             _abort_process_group()  # the other way waits for what the others will never answer
         else:
             distributed.destroy_process_group()
+
+
+def is_lost(error: BaseException) -> bool:
+    """True for what torch raises where another process is gone."""
+    return isinstance(error, RuntimeError) and LOST.search(str(error)) is not None
 
 
 def leave_reason(store: distributed.Store, rank: Rank, error: Exception) -> None:

@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.errors import Interrupted, UserError, explain
+from pipeline.errors import Interrupted, Superseded, UserError, explain
 from pipeline.files import read_json, remove, write_json
 from pipeline.training import owner
+from pipeline.training.distributed import is_lost
 
 FILE = "ended.json"
 
@@ -37,7 +38,7 @@ def ending_told(folder: Path | None) -> Iterator[None]:
         yield
     except BaseException as error:
         mine = folder.is_dir() and _owner_of(folder) in (before, os.getpid())
-        if mine and not isinstance(error, owner.Superseded):
+        if mine and not isinstance(error, Superseded):
             with suppress(OSError):  # a full disk must not hide why the run ended
                 write_json(folder / FILE, asdict(_ending_by(error)))
         raise
@@ -56,6 +57,8 @@ def _ending_by(error: BaseException) -> Ending:
         return Ending("request", str(error))
     if isinstance(error, UserError):
         return Ending("error", str(error))
+    if is_lost(error):
+        return Ending("error", "another process of this run has ended, and what it said tells why")
     return Ending("error", explain(error) or f"{type(error).__name__}: {error}")
 
 

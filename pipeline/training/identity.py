@@ -72,7 +72,7 @@ def claim(folder: Path, keys: dict[str, Any], *, resume: bool, restart: bool) ->
             f"{folder} holds a run of another config ({shown}). Give a folder of its own with work=, or move the old "
             "run aside with train.restart=true."
         )
-    done = (folder / "done.json").exists()
+    done = (folder / "done.json").exists() and (folder / "model").is_dir()  # a lost model is made again
     if not resume and not done:
         raise UserError(
             f"{folder} holds an unfinished run and train.resume is false; use train.restart=true to begin anew."

@@ -12,7 +12,7 @@ import torch
 
 from pipeline.config.train import TrainSection
 from pipeline.device import circumstances
-from pipeline.errors import Interrupted, UserError
+from pipeline.errors import Interrupted, Superseded, UserError
 from pipeline.log import log
 from pipeline.monitor.symptoms.diagnose import NOT_FINITE, blame
 from pipeline.monitor.symptoms.finding import Finding
@@ -21,7 +21,7 @@ from pipeline.training.average import Average
 from pipeline.training.checkpoint import State, save_state
 from pipeline.training.notice import Notice
 from pipeline.training.optimise import optimiser_tensors, restore_optimiser
-from pipeline.training.owner import Owner, Superseded
+from pipeline.training.owner import Owner
 from pipeline.training.recorder import Recorder
 from pipeline.training.schedule import learning_rate
 from pipeline.training.signs import strange_labels
@@ -88,6 +88,11 @@ class Loop:
         self.step.scaler.load_state_dict(saved.facts["scaler"])
         self.progress = Progress(**saved.facts["progress"])
         if not has_model:  # the next validation then writes one, and the last one is made again
+            if self.progress.validated:
+                log.warning(
+                    "the model folder is gone, which held the model of step %d: that of the next validation takes its "
+                    "place", self.progress.best_step,
+                )  # fmt: skip
             self.progress = replace(self.progress, validated=0, best_dice=None, best_step=0, stale_validations=0)
         self._tell_circumstances(saved.facts.get("circumstances", {}))
         if self.recorder and "recorded" in saved.facts:

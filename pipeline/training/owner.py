@@ -9,14 +9,10 @@ import time
 import uuid
 from pathlib import Path
 
-from pipeline.errors import Interrupted, UserError
+from pipeline.errors import Superseded, UserError
 from pipeline.files import has_ended, process_space, read_json, write_json
 
 FILE = "owner.json"
-
-
-class Superseded(Interrupted):
-    """Another process has taken the run over; this one must write nothing more."""
 
 
 class Owner:

@@ -65,6 +65,11 @@ def test_the_command_takes_folders_or_a_config(works: Path, capsys: pytest.Captu
     assert len(lines_of(capsys)) == 2
     assert main("status", [f"work={works / 'finished'}"]) == ExitCode.DONE
     assert len(lines_of(capsys)) == 1
+    assert main("status", [str(works / "finished"), str(works / "finished")]) == ExitCode.DONE
+    assert len(lines_of(capsys)) == 1
+    assert main("status", [str(works / "nowhere"), str(works / "finished")]) == ExitCode.USER_ERROR
+    shown = capsys.readouterr()
+    assert "finished" in shown.out and "nowhere: there is nothing" in shown.err
     assert not (works / "finished/log/status.log").exists()
 
 

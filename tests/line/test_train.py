@@ -156,13 +156,16 @@ def test_a_stop_within_validation_is_followed_by_that_validation(
     assert scores[0] == scores[1]
 
 
-def test_a_model_that_is_gone_is_written_again(configure: Configure, trained: Path) -> None:
+def test_a_model_that_is_gone_is_written_again(
+    configure: Configure, trained: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     config = configure()
     shutil.copytree(trained / "train", config.work / "train")
     folder = config.work / "train" / "fold0"
     shutil.rmtree(folder / "model")
-    (folder / "done.json").unlink()
-    assert train.run(config).done == ("fold0",)
+    with caplog.at_level("WARNING", logger="hounsfield"):
+        assert train.run(config).done == ("fold0",)
+    assert "the model folder is gone" in caplog.text
     weights = load_file(folder / "model" / "weights.safetensors")
     state = load_file(folder / "state" / FINAL)
     assert all(torch.equal(weights[name], state[f"net/{name}"]) for name in weights)

@@ -47,5 +47,13 @@ def test_every_torn_last_line_is_left_out(tmp_path: Path) -> None:
         assert [row["step"] for row in read_rows(path)] == ["1", "5", "10"]
 
 
+def test_bytes_that_are_no_text_hide_no_other_row(tmp_path: Path) -> None:
+    path = tmp_path / "train.csv"
+    written(path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([lines[0], b"\xff\xfe,\0\r\n", *lines[1:], b"\0\xff"]))
+    assert [row["step"] for row in read_rows(path)] == [line.split(b",")[0].decode() for line in lines[1:]]
+
+
 def test_a_table_that_is_not_there_has_no_rows(tmp_path: Path) -> None:
     assert read_rows(tmp_path / "nothing.csv") == []

@@ -4,16 +4,20 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import Interrupted, UserError
+from pipeline.errors import Interrupted, Superseded, UserError
 from pipeline.files import read_json, write_json
 from pipeline.training.ending import Ending, ending_told, read_ending
-from pipeline.training.owner import Owner, Superseded
+from pipeline.training.owner import Owner
 
 
 @pytest.mark.parametrize(
     ("error", "ending"),
     [
         (UserError("mend it."), Ending("error", "mend it.")),
+        (
+            RuntimeError("[/pytorch/gloo/pair.cc:553] Connection closed by peer [127.0.0.1]:1"),
+            Ending("error", "another process of this run has ended, and what it said tells why"),
+        ),
         (KeyError("nothing"), Ending("error", "KeyError: 'nothing'")),
         (Interrupted("stopped by SIGTERM"), Ending("request", "stopped by SIGTERM")),
         (KeyboardInterrupt(), Ending("request", "")),

@@ -18,6 +18,8 @@ def test_the_same_keys_join_the_run_and_learn_when_it_is_done(tmp_path: Path) ->
     assert not claim(folder, KEYS, resume=True, restart=False)
     assert not claim(folder, KEYS, resume=True, restart=False)
     write_json(folder / "done.json", {})
+    assert not claim(folder, KEYS, resume=True, restart=False)  # its model is gone, and is to be made again
+    (folder / "model").mkdir()
     assert claim(folder, KEYS, resume=True, restart=False)
 
 

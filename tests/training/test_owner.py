@@ -1,7 +1,7 @@
 import pytest
 
-from pipeline.errors import ExitCode, Interrupted
-from pipeline.training.owner import Owner, Superseded
+from pipeline.errors import ExitCode, Interrupted, Superseded
+from pipeline.training.owner import Owner
 
 
 def test_the_process_that_came_last_has_the_run(tmp_path):
