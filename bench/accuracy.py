@@ -1,7 +1,7 @@
 """Accuracy in a given time, from raw NIfTI to predictions, on data of the user's: ours, and scores beside nnU-Net's.
 
-python bench/accuracy.py run DATA OUT --config configs/head_neck_30_minutes.yaml --seed 0
-python bench/accuracy.py run DATA OUT --config configs/head_neck_30_minutes.yaml --fold 1 --set train.lr=3e-3
+python bench/accuracy.py run DATA OUT --config configs/head_neck.yaml --seed 0
+python bench/accuracy.py run DATA OUT --config configs/head_neck.yaml --fold 1 --set train.lr=3e-3
 python bench/accuracy.py score DATA OUT... --against OUT... --tolerance 5
 
 DATA holds images/, labels/ and dataset.json. Its last `--test` cases by name are predicted, with a network that has
