@@ -21,13 +21,14 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 
 sys.path.pop(0)  # this folder, whose monai.py is not the library
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from bench.accuracy_cases import FOLDS, split
+from bench.spread import with_spread
 from pipeline.files import read_json, write_json
 from pipeline.log import table
 
@@ -159,11 +160,6 @@ def interval(differences: np.ndarray) -> tuple[float, float]:
     drawn = np.random.default_rng(0).choice(differences, (SAMPLES, len(differences)))
     low, high = np.percentile(drawn.mean(axis=1), [2.5, 97.5])
     return float(low), float(high)
-
-
-def with_spread(values: Sequence[float]) -> str:
-    """Return the mean and the standard deviation of values."""
-    return f"{fmean(values):.3f} ± {stdev(values):.3f}" if len(values) > 1 else f"{values[0]:.3f}"
 
 
 if __name__ == "__main__":

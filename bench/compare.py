@@ -17,12 +17,13 @@ import csv
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from statistics import mean, median, stdev
+from statistics import median
 
 sys.path.pop(0)  # this folder, whose monai.py is not the library
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from bench.spread import with_spread
 from pipeline.files import read_json, write_json
 from pipeline.log import table
 
@@ -158,11 +159,6 @@ def show(arguments: argparse.Namespace, runs: Mapping[str, str], seconds: Mappin
         rows.append([name, f"{seconds[name]:.3f}", str(steps), *map(with_spread, scores)])
     heading = ["variant", "s a step", "steps", *classes, "mean"]
     table(f"Dice of 4 test cases, {arguments.seeds} seeds, {arguments.minutes:g} minutes each", heading, rows)
-
-
-def with_spread(values: Sequence[float]) -> str:
-    """Return the mean and the standard deviation of values."""
-    return f"{mean(values):.3f} ± {stdev(values):.3f}" if len(values) > 1 else f"{values[0]:.3f}"
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def data_text(facts: ModelFacts, training: Sequence[PreparedCase], held_out: Seq
         "standardised by": f"mean {intensity.mean:.4g}, standard deviation {intensity.std:.4g} of the window",
         "SHA-256 of the prepared cases": hash_json(hashes),
     }
-    return "\n".join([*table(("data", ""), list(lines.items())), "", *class_table(facts, training, held_out)])
+    return "\n".join([*markdown_table(("data", ""), list(lines.items())), "", *class_table(facts, training, held_out)])
 
 
 def class_table(facts: ModelFacts, training: Sequence[PreparedCase], held_out: Sequence[PreparedCase]) -> list[str]:
@@ -50,10 +50,10 @@ def class_table(facts: ModelFacts, training: Sequence[PreparedCase], held_out: S
         share = sum(case.counts.get(label, 0) for case in training) / max(1, annotated)
         having = (sum(label in case.counts for case in cases) for cases in (training, held_out))
         rows.append((name, *having, f"{share:.3%}"))
-    return table(("class", "cases to learn from", "cases held out", "share of the voxels to learn from"), rows)
+    return markdown_table(("class", "cases to learn from", "cases held out", "share of the voxels to learn from"), rows)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
     """Return the lines of a Markdown table."""
     lines = [columns, ["---"] * len(columns), *rows]
     return ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines]

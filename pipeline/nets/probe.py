@@ -12,7 +12,7 @@ from pipeline.errors import UserError
 from pipeline.nets.constructor import RAISED, in_short
 from pipeline.nets.ending import consequence_of, ending_of, operation
 from pipeline.nets.strip import KEY, strip_final_activations
-from pipeline.nets.trace import Trace, kind_of, noise, small_sizes, tensors_of, trace
+from pipeline.nets.trace import Trace, kind_of, noise, own_numbers, small_sizes, tensors_of, trace
 from pipeline.volume.grid import Int3
 
 Shape = tuple[int, ...]
@@ -111,9 +111,8 @@ def mixes_samples(network: nn.Module, size_vox: Int3, channels_in: int, name: st
     network: in eval mode; in training mode a batch norm mixes samples, and rightly.
     """
     image = noise(network, 2, channels_in, size_vox).requires_grad_()
-    gpus = [image.device] if image.is_cuda else []
     try:
-        with torch.random.fork_rng(gpus), torch.enable_grad():
+        with own_numbers(image), torch.enable_grad():
             logits = tensors_of(network(image))[0]
             each = (logits * torch.randn_like(logits)).sum((1, 2, 3, 4))  # a plain sum may be the same for any input
             gradients = [torch.autograd.grad(one, image, retain_graph=True, allow_unused=True)[0] for one in each]

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Any
@@ -77,15 +78,20 @@ def run(network: nn.Module, size_vox: Int3, channels_in: int) -> Trace:
         if part is not network
     ]
     image = noise(network, 2 if network.training else 1, channels_in, size_vox)
-    gpus = [image.device] if image.is_cuda else []  # not all of the machine, which is what fork_rng takes by itself
     try:
-        with torch.random.fork_rng(gpus), torch.enable_grad():
+        with own_numbers(image), torch.enable_grad():
             output = network(image)
     finally:
         for handle in handles:
             handle.remove()
     traced.outputs = list(output) if isinstance(output, list | tuple) else [output]
     return traced
+
+
+def own_numbers(image: Tensor) -> AbstractContextManager[None]:
+    """Return a context in which what is drawn beside the image leaves torch's generators as they were."""
+    gpus = [image.device] if image.is_cuda else []  # not all of the machine, which is what fork_rng takes by itself
+    return torch.random.fork_rng(gpus)  # type: ignore[no-any-return]
 
 
 def noise(network: nn.Module, batch: int, channels_in: int, size_vox: Int3) -> Tensor:

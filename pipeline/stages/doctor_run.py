@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.errors import ExitCode, UserError
+from pipeline.errors import ExitCode
 from pipeline.log import log, prose_table, table
 from pipeline.monitor.checkup import TrainingCase
 from pipeline.monitor.journal import Records
@@ -11,7 +11,7 @@ from pipeline.monitor.symptoms.cases import worst_cases
 from pipeline.monitor.symptoms.finding import Finding
 from pipeline.monitor.symptoms.window import later
 from pipeline.monitor.watchdog import Noticed
-from pipeline.stages.evidence import CURE, Evidence, evidence_of
+from pipeline.stages.evidence import Evidence, complain, evidence_of
 from pipeline.stages.runs import runs_in, standing_of
 
 COLUMNS = ("what", "when", "evidence", "cure")
@@ -46,10 +46,7 @@ def run(folders: Sequence[Path]) -> ExitCode:
         show_worst(evidence.written.records)
     if sick:
         log.info("sick: %s", ", ".join(sick))
-    if damage:
-        problems += [*damage, CURE]
-    if problems:
-        raise UserError(" ".join(problems))
+    complain(problems, damage)
     if not sick and not failed:
         log.info("nothing is wrong")
     return ExitCode.SOME_FAILED if sick or failed else ExitCode.DONE

@@ -1,6 +1,6 @@
 """What a training wrote down of its health, and whether that is whole: judged by what else it left."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
@@ -33,14 +33,15 @@ class Evidence(NamedTuple):
     """What a training left of its health.
 
     facts: None where they are missing or cannot be read. step: how far the training is. damage: a sentence for all that
-    is not as it should be; what to do is CURE. nothing: the sentence where nothing was written down, as by an earlier
-    version.
+    is not as it should be; what to do is CURE. rows: of train.csv. nothing: the sentence where nothing was written
+    down, as by an earlier version.
     """
 
     facts: RunFacts | None
     written: Written
     step: int
     damage: list[str]
+    rows: list[dict[str, str]]
     nothing: str = ""
 
     def diagnosis(self) -> tuple[list[Noticed], list[Finding]]:
@@ -61,7 +62,8 @@ class Evidence(NamedTuple):
 
 def evidence_of(run: Path) -> Evidence:
     """Read what a training wrote down, and compare it with what its table, its end and its states tell of."""
-    expected = expected_of(run)  # first, as a training that goes on writes its records before its table
+    rows = read_rows(run / "train.csv")
+    expected = expected_of(run, rows)  # first, as a training that goes on writes its records before its table
     written = read_journal(run)
     vitals, checkups = written.records
     step = max(expected.furthest, vitals[-1].step if vitals else 0)
@@ -75,15 +77,21 @@ def evidence_of(run: Path) -> Evidence:
         facts = read_facts(run)
     except UserError as error:
         if not (run / FACTS).exists() and not (run / VITALS).exists():
-            return Evidence(None, written, step, [], nothing=str(error))
+            return Evidence(None, written, step, [], rows, nothing=str(error))
         gone = f"{run / FACTS}: not found, though other records of this training are there."
         damage.insert(0, str(error) if (run / FACTS).exists() else gone)
-    return Evidence(facts, written, step, damage)
+    return Evidence(facts, written, step, damage, rows)
 
 
-def expected_of(run: Path) -> Expected:
+def complain(problems: Sequence[str], damage: Sequence[str]) -> None:
+    """Raise UserError where there are problems, or records are damaged."""
+    sentences = [*problems, *([*damage, CURE] if damage else [])]
+    if sentences:
+        raise UserError(" ".join(sentences))
+
+
+def expected_of(run: Path, rows: Sequence[dict[str, str]]) -> Expected:
     """Return the steps that must have a record, from train.csv, done.json and the names of the saved states."""
-    rows = read_rows(run / "train.csv")
     shown = {int(row["step"]) for row in rows if row.get("loss")}
     validated = [int(row["step"]) for row in rows if not row.get("loss")]
     end = last_step(run)

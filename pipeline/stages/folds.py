@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 
 from pipeline.config.config import Config
+from pipeline.dataset.cases import Case, leave_out
 from pipeline.dataset.folds import fold_count
 from pipeline.errors import ExitCode, UserError
 from pipeline.log import answer, listed, log
 from pipeline.model import read_facts
-from pipeline.stages.data import cases_of, every_case_of
+from pipeline.stages.data import every_case_of
 from pipeline.stages.evaluate import Pair, score_pairs
 from pipeline.stages.infer import Scan, predict_scans
 from pipeline.stages.predictions import prediction_names
@@ -23,16 +24,16 @@ def run(config: Config, *, count: bool = False) -> Outcome | ExitCode:
     count: only print how many folds there are.
     Raises UserError where a fold is not trained to its end, or its model has seen a case that the fold holds out.
     """
-    number = number_of_folds(config)
+    found = every_case_of(config)
+    number = number_of_folds(config, leave_out(found, config.data.exclude))
     if count:
         answer(number)
         return ExitCode.DONE
-    return score_folds(config, number)
+    return score_folds(config, found, number)
 
 
-def number_of_folds(config: Config) -> int:
+def number_of_folds(config: Config, cases: Sequence[Case]) -> int:
     """Return how many folds there are, and say it where that is not data.folds."""
-    cases = cases_of(config)
     number = fold_count(cases, config.data.folds)
     if number < config.data.folds:
         named = sum(case.split == "validation" for case in cases)
@@ -44,10 +45,9 @@ def number_of_folds(config: Config) -> int:
     return number
 
 
-def score_folds(config: Config, number: int) -> Outcome:
+def score_folds(config: Config, found: Sequence[Case], number: int) -> Outcome:
     """Segment and score what each of the folds held out."""
     work = WorkFolder(config.work)
-    found = every_case_of(config)
     by_name, file_of = {case.name: case for case in found}, prediction_names(found)
     splits = [split(with_fold(config, fold)) for fold in range(number)]
     held_out = [[case.name for case in cases.validation] for _, cases in splits]

@@ -8,8 +8,7 @@ from pipeline.config.config import Config
 from pipeline.errors import ExitCode, UserError
 from pipeline.files import read_json
 from pipeline.log import answer, log, table
-from pipeline.monitor.table import read_rows
-from pipeline.stages.evidence import CURE, Evidence, evidence_of
+from pipeline.stages.evidence import Evidence, complain, evidence_of
 from pipeline.stages.runs import RUN, Standing, in_clock, runs_in, standing_of
 
 COLUMNS = ("training", "state", "step", "best Dice", "patches/s", "left", "health")
@@ -35,18 +34,14 @@ def run(config: Config, folders: Sequence[Path] = ()) -> ExitCode:
         table("trainings", COLUMNS, lines)
     for sentence in failed:
         answer(sentence)
-    if damage:
-        problems += [*damage, CURE]
-    if problems:
-        raise UserError(" ".join(problems))
+    complain(problems, damage)
     return ExitCode.DONE
 
 
 def line_of(run: Path, evidence: Evidence) -> tuple[list[str], Standing]:
     """Return the cells of a training, what it has not written being left empty, and how it stands."""
-    rows = read_rows(run / "train.csv")
-    steps = [row for row in rows if row["loss"]]
-    scores = [(float(row["dice"]), int(row["step"])) for row in rows if row.get("dice")]
+    steps = [row for row in evidence.rows if row.get("loss")]
+    scores = [(float(row["dice"]), int(row["step"])) for row in evidence.rows if row.get("dice")]
     done = int(steps[-1]["step"]) if steps else 0
     speed = float(steps[-1]["patches_per_second"]) if steps else None
     length, batch = length_and_batch(run, evidence)

@@ -13,6 +13,7 @@ import torch
 from pipeline.device import peak_memory_bytes
 from pipeline.head import Head
 from pipeline.log import log
+from pipeline.monitor.about import markdown_table
 from pipeline.monitor.board import Board
 from pipeline.monitor.checkup import Checkup
 from pipeline.monitor.curves import column_of, columns_of, of_step, of_validation
@@ -208,10 +209,10 @@ class Recorder:
         shares = self.tally.case_shares()
         if not shares:
             return
-        lines = [f"The most drawn of {len(shares)} cases since step {self.tally.since_step}", ""]
-        lines += ["| case | share of all patches |", "| --- | --- |"]
-        lines += [f"| {name} | {share:.1%} |" for name, share in islice(shares.items(), NAMED_CASES)]
-        self.board.text("cases/most_drawn", "\n".join(lines), self.last_step)
+        title = f"The most drawn of {len(shares)} cases since step {self.tally.since_step}"
+        rows = [(name, f"{share:.1%}") for name, share in islice(shares.items(), NAMED_CASES)]
+        lines = markdown_table(("case", "share of all patches"), rows)
+        self.board.text("cases/most_drawn", "\n".join([title, "", *lines]), self.last_step)
         self.board.histogram("cases/patches", list(self.tally.by_case.values()), self.last_step)
 
     def _tell_samples(self) -> None:
