@@ -1,6 +1,6 @@
 """Accuracy in a given time, from raw NIfTI to predictions, on data of the user's: ours, and scores beside nnU-Net's.
 
-python bench/accuracy.py run DATA OUT --config configs/head_neck.yaml --seed 0
+python bench/accuracy.py run DATA OUT --config configs/head_neck_half_hour.yaml --processes 2 --seed 0
 python bench/accuracy.py run DATA OUT --config configs/head_neck.yaml --fold 1 --set train.lr=3e-3
 python bench/accuracy.py score DATA OUT... --against OUT... --tolerance 5
 
@@ -51,6 +51,7 @@ def main() -> None:
     run.add_argument("--seed", type=int, default=0)
     run.add_argument("--fold", type=int, choices=range(FOLDS), help="of the training cases; default: the test cases")
     run.add_argument("--test", type=int, default=10, help="cases that are left out at the end (default 10)")
+    run.add_argument("--processes", type=int, default=1, help="that train together, by torchrun (default 1)")
     run.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="changes of the recipe")
     run.set_defaults(do=run_recipe)
     score = commands.add_parser("score", help="compare predictions with labels")
@@ -80,7 +81,8 @@ def run_recipe(arguments: argparse.Namespace) -> None:
         for case in predicted:
             (Path(images) / f"{case}{ENDING}").symlink_to((arguments.data / "images" / f"{case}{ENDING}").resolve())
         for name, own in (of_stage | {"infer": f"infer.input={images}"}).items():
-            seconds[name] = stage(name, arguments.config, [*keys, own])
+            processes = arguments.processes if name == "train" else 1
+            seconds[name] = stage(name, arguments.config, [*keys, own], processes)
     for prediction in (out / "work" / "predict").glob(f"*{ENDING}"):
         prediction.rename(out / prediction.name)
     done = read_json(out / "work" / "train" / "all" / "done.json")
@@ -89,11 +91,18 @@ def run_recipe(arguments: argparse.Namespace) -> None:
     print(f"{out}: {done['step']} steps, {whole / 60:.1f} minutes", seconds)
 
 
-def stage(name: str, config: Path, keys: Sequence[str]) -> float:
-    """Run a stage script, its log on the terminal, and return the seconds that it took."""
+def stage(name: str, config: Path, keys: Sequence[str], processes: int = 1) -> float:
+    """Run a stage script, its log on the terminal, and return the seconds that it took.
+
+    processes: that share it, each with its part of the cores.
+    """
     began = time.monotonic()
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     words = [sys.executable, str(ROOT / "scripts" / f"{name}.py"), str(config), *keys]
-    done = subprocess.run(words, env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])})
+    if processes > 1:
+        environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // processes))
+        words[1:1] = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
+    done = subprocess.run(words, env=environment)
     if done.returncode:
         sys.exit(f"{' '.join(words)} ended with {done.returncode}")
     return time.monotonic() - began
