@@ -41,7 +41,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "TransFuse3d": {},
 }
 HEAD = Head("softmax", Labels({f"organ {organ}": (organ,) for organ in range(1, 5)}))
-LOSS, TRAIN = LossSection(), TrainSection(amp="off")
+LOSS, TRAIN = LossSection(name="dice_ce"), TrainSection(amp="off")
 WEIGHTS = {"TransFuse3d": (0.5, 0.3, 0.2)}
 MIB = 2**20
 

@@ -38,6 +38,7 @@ DYNUNET = (
 )
 OWN = f"channels: {WIDTHS}, decoder_convolutions: 1"
 
+DICE_CE = {"loss.name": "dice_ce"}
 QUICK = {"infer.mirror": "[]", "infer.overlap": "0.25"}  # prediction would take half of the time of a short training
 TOPK = QUICK | {"loss.name": "dice_topk"}  # learns the small organs early: with dice_ce that comes about when three
 # minutes are over, and chance decides between two options
@@ -45,15 +46,15 @@ TOPK = QUICK | {"loss.name": "dice_topk"}  # learns the small organs early: with
 Overrides = Mapping[str, str]
 TABLES: dict[str, dict[str, Overrides]] = {
     "networks": {
-        "UNet3d": {},
-        "UCTransNet3d": {"net.name": "UCTransNet3d", "net.options": "{}", "train.lr": "2e-3"},
-        "TransFuse3d": {
+        "UNet3d": DICE_CE,
+        "UCTransNet3d": DICE_CE | {"net.name": "UCTransNet3d", "net.options": "{}", "train.lr": "2e-3"},
+        "TransFuse3d": DICE_CE | {
             "net.name": "TransFuse3d", "net.options": "{stem_stride: 2}", "train.lr": "2e-3",
             "net.head_weights": "[0.5, 0.3, 0.2]",
         },
-        "monai.UNet": {"net.name": "monai.UNet", "net.options": MONAI_UNET},
-        "monai.DynUNet": {"net.name": "monai.DynUNet", "net.options": DYNUNET},
-        "monai.SegResNet": {"net.name": "monai.SegResNet", "net.options": "{init_filters: 16}"},
+        "monai.UNet": DICE_CE | {"net.name": "monai.UNet", "net.options": MONAI_UNET},
+        "monai.DynUNet": DICE_CE | {"net.name": "monai.DynUNet", "net.options": DYNUNET},
+        "monai.SegResNet": DICE_CE | {"net.name": "monai.SegResNet", "net.options": "{init_filters: 16}"},
     },
     "options": {
         "nearest + convolution": TOPK,
@@ -62,7 +63,7 @@ TABLES: dict[str, dict[str, Overrides]] = {
         "nearest, attention gates": TOPK | {"net.options": f"{{{OWN}, attention_gates: true}}"},
     },
     "losses": {
-        "dice_ce": QUICK,
+        "dice_ce": QUICK | DICE_CE,
         "ce": QUICK | {"loss.name": "ce"},
         "dice_topk": TOPK,
         "tversky": QUICK | {"loss.name": "tversky"},

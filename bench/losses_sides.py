@@ -14,16 +14,16 @@ from pipeline.labels import Labels
 from pipeline.losses.build import build
 
 OURS: dict[str, dict[str, Any]] = {
-    "dice_ce": {},
-    "dice_ce over all classes, as MONAI's": {"dice_over": "all"},
+    "dice_ce": {"name": "dice_ce"},
+    "dice_ce over all classes, as MONAI's": {"name": "dice_ce", "dice_over": "all"},
     "dice_topk": {"name": "dice_topk"},
     "focal": {"name": "focal"},
     "tversky": {"name": "tversky"},
     "focal_tversky": {"name": "focal_tversky"},
     "generalised_dice": {"name": "generalised_dice"},
     "structure": {"name": "structure"},
-    "dice_ce and boundary": {"boundary": 0.1},
-    "dice_ce and skeleton recall of 3 tubes": {"tubes": ["organ 1", "organ 2", "organ 3"]},
+    "dice_ce and boundary": {"name": "dice_ce", "boundary": 0.1},
+    "dice_ce and skeleton recall of 3 tubes": {"name": "dice_ce", "tubes": ["organ 1", "organ 2", "organ 3"]},
 }
 
 

@@ -40,7 +40,7 @@ def loss_sides(channels: int) -> Sides:
     target = torch.from_numpy(labels).expand(2, -1, -1, -1).contiguous()
     head = Head("softmax", Labels({f"organ {organ}": (organ,) for organ in range(1, channels)}))
     logits = torch.randn(2, channels, PATCH, PATCH, PATCH, requires_grad=True)
-    our_loss = build_loss(LossSection(), head)
+    our_loss = build_loss(LossSection(name="dice_ce"), head)
     their_loss = DiceCELoss(to_onehot_y=True, softmax=True)
 
     def gradient_of(loss: Callable[[], Tensor]) -> None:

@@ -7,11 +7,11 @@ python bench/step.py DATA --device cuda --compile --spacing 1.5 --patch 128 --fe
 DATA holds images/, labels/ and dataset.json, whose "test" names cases that are left out; default: the examples. The
 sides take turns, each in a process of its own. nnU-Net runs its trainer with its data loading and augmentation as
 shipped; on a GPU that is compiled and in float16, on a CPU it knows float32 only. On both, threads that wait do not
-spin (OMP_WAIT_POLICY=passive), as `train` has it. Ours is the stage `train`, with
-augmentation and what is recorded as shipped, nothing held out, and nnU-Net's optimiser, with MONAI's DynUNet and with
-UNet3d in nnU-Net's shape: strided 3x3x3 convolutions, two a stage, instance norm with weights, leaky ReLU, transposed
-convolutions, outputs of all decoder stages but the coarsest, which nnU-Net computes and gives weight 0. What differs:
-nnU-Net's convolutions have a bias in front of the norm, which takes it away again.
+spin (OMP_WAIT_POLICY=passive), as `train` has it. Ours is the stage `train`, with augmentation and what is recorded as
+shipped, nothing held out, and nnU-Net's loss and optimiser, with MONAI's DynUNet and with UNet3d in nnU-Net's shape:
+strided 3x3x3 convolutions, two a stage, instance norm with weights, leaky ReLU, transposed convolutions, outputs of all
+decoder stages but the coarsest, which nnU-Net computes and gives weight 0. What differs: nnU-Net's convolutions have a
+bias in front of the norm, which takes it away again.
 
 ms: median over the steps behind the warm-up, of the rounds the median. waiting: share of wall time in which the step
 waits for its batch. other: share of everything but forward, backward and optimiser; on a GPU, which is not waited for
@@ -127,7 +127,7 @@ def ours(keys: Sequence[str], number: int, arguments: argparse.Namespace, work: 
         f"work={work / 'ours'}", f"data.store={work / 'prepared' / 'store'}", "train.restart=true", "train.fold=all",
         f"sample.patch_vox={[arguments.patch] * 3}", f"sample.batch={arguments.batch}", f"seed={number}",
         f"train.steps={arguments.steps}", f"train.device={arguments.device}", "train.optimiser=sgd", "train.lr=1e-2",
-        f"train.compile={str(arguments.compile).lower()}",
+        f"train.compile={str(arguments.compile).lower()}", "loss.name=dice_ce",
     ]  # fmt: skip
 
 

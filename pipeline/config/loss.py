@@ -38,7 +38,7 @@ class LossSection(Section):
     name: Literal[
         "auto", "dice_ce", "bce_dice", "dice", "ce", "bce", "focal", "tversky", "focal_tversky", "generalised_dice",
         "topk", "dice_topk", "structure",
-    ] = Field("auto", description="auto: dice_ce under a softmax head, bce_dice under sigmoid and regions")  # fmt: skip
+    ] = Field("auto", description="auto: dice_topk under a softmax head, bce_dice under others")  # fmt: skip
     alpha: Probability | None = Field(
         None, description="share of Dice in a sum of two (default 0.5), weight of foreground in focal (default 0.8)"
     )
@@ -68,7 +68,7 @@ class LossSection(Section):
                 "above 0, such as loss.gamma=0.75."
             )
         if self.name == "auto":
-            return "dice_ce" if head == "softmax" else "bce_dice"
+            return "dice_topk" if head == "softmax" else "bce_dice"
         if self.name in (NEVER_SOFTMAX if head == "softmax" else ONLY_SOFTMAX):
             fitting = ("auto", *(ONLY_SOFTMAX if head == "softmax" else NEVER_SOFTMAX), *ANY_HEAD)
             raise UserError(

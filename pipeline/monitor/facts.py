@@ -9,7 +9,8 @@ class RunFacts:
 
     network: `net.name`. head: its kind; channels: of its output. classes: names, without background. targets: names of
     the head's targets, classes or regions. partners: left and right of targets that have another side, both ways.
-    entropy: the part of the loss that is a cross-entropy over all voxels ("ce" or "bce"), None where there is none.
+    entropy: the part of the loss that is a cross-entropy, of all voxels ("ce" or "bce") or the hardest ("topk"), None
+    where there is none.
     lr: the largest rate. warmup_steps: before it is reached. batch: samples that a norm sees together.
     batch_norm: whether the network has one. not_hu: training cases whose intensities do not look like HU, and why.
     cases: how many are learnt from. steps: length of the run, None where that is not known yet. warm: whether it began

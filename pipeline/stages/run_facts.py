@@ -16,7 +16,7 @@ from pipeline.store.reader import PreparedCase
 from pipeline.training.volume_scores import partners_of
 from pipeline.volume.intensity import BIN_HU, bins_of
 
-ENTROPIES = ("ce", "bce")
+ENTROPIES = ("ce", "bce", "topk")
 PICTURE_BINS = bins_of(np.array(PICTURE))
 FLAT_BINS = 2  # of 10 HU: all of an image that was scaled to 0..1, or standardised, lies in them
 

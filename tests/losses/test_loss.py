@@ -19,7 +19,12 @@ ANY_HEAD = {
     "boundary without warm-up": {"boundary": 0.5, "boundary_warm_up": False},
 }
 UNDER = {
-    "softmax": {**ANY_HEAD, "dice_ce": {}, "ce": {"name": "ce"}, "tubes": {"tubes": ["liver", "vessel"]}},
+    "softmax": {
+        **ANY_HEAD,
+        "dice_ce": {"name": "dice_ce"},
+        "ce": {"name": "ce"},
+        "tubes": {"tubes": ["liver", "vessel"]},
+    },
     "sigmoid": {**ANY_HEAD, "bce_dice": {}, "bce": {"name": "bce"}, "tubes": {"tubes": ["liver", "vessel"]}},
     "regions": {**ANY_HEAD, "bce_dice": {}, "bce": {"name": "bce"}, "tubes": {"tubes": ["lesion"]}},
 }
@@ -179,14 +184,14 @@ def test_outputs_are_averaged_by_normalised_weights(weights, shares, make_loss, 
 
 def test_forward_is_the_weighted_sum_of_the_parts(make_loss, random_case):
     logits, labels = random_case(4)
-    loss = make_loss("softmax", alpha=0.3)
+    loss = make_loss("softmax", name="dice_ce", alpha=0.3)
     parts = loss.parts([logits, logits[..., ::2]], labels)
     assert set(parts) == {"dice", "ce"}
     torch.testing.assert_close(loss([logits, logits[..., ::2]], labels), 0.3 * parts["dice"] + 0.7 * parts["ce"])
     torch.testing.assert_close(loss.total(parts), 0.3 * parts["dice"] + 0.7 * parts["ce"])
 
 
-@pytest.mark.parametrize(("kind", "parts"), [("softmax", {"dice", "ce"}), ("sigmoid", {"bce", "dice"})])
+@pytest.mark.parametrize(("kind", "parts"), [("softmax", {"dice", "topk"}), ("sigmoid", {"bce", "dice"})])
 def test_auto_follows_the_head(kind, parts, make_loss):
     assert make_loss(kind).shares == dict.fromkeys(parts, 0.5)
 

@@ -141,7 +141,7 @@ def test_shape_terms_are_added_by_their_factors_to_the_prediction_alone(make_los
     outputs = [logits, -logits[..., ::2]]
     loss = make_loss("softmax", **keys)
     parts = loss.parts(outputs, labels)
-    assert list(parts) == loss.terms == ["dice", "ce", "boundary", "skeleton_recall"]
+    assert list(parts) == loss.terms == ["dice", "topk", "boundary", "skeleton_recall"]
     alone = make_loss("softmax", **keys).parts(logits, labels)
     assert torch.equal(parts["boundary"], alone["boundary"])
     expected = make_loss("softmax")(outputs, labels) + 0.3 * parts["boundary"] + 2 * parts["skeleton_recall"]

@@ -103,7 +103,7 @@ def test_softmax_dice_and_cross_entropy_equal_monai(smooth, make_loss, random_ca
     logits, labels = random_case(4)
     settings = {"include_background": False, "softmax": True, "smooth_nr": smooth, "smooth_dr": smooth}
     oracle = DiceCELoss(to_onehot_y=True, lambda_dice=0.3, lambda_ce=0.7, **settings)
-    loss = make_loss("softmax", alpha=0.3, smooth=smooth)
+    loss = make_loss("softmax", name="dice_ce", alpha=0.3, smooth=smooth)
     ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
     value, expected = loss(ours, labels).mean(), oracle(theirs, labels[:, None])
     torch.testing.assert_close(value, expected)

@@ -48,9 +48,9 @@ def test_a_run_that_begins_with_trained_weights_is_warm() -> None:
 
 @pytest.mark.parametrize(
     ("parts", "entropy"),
-    [(("dice", "ce"), "ce"), (("bce", "dice"), "bce"), (("dice", "topk"), None), (("focal",), None)],
+    [(("dice", "ce"), "ce"), (("bce", "dice"), "bce"), (("dice", "topk"), "topk"), (("focal",), None)],
 )
-def test_only_a_cross_entropy_over_all_voxels_is_one(parts: tuple[str, ...], entropy: str | None) -> None:
+def test_a_cross_entropy_of_all_voxels_or_the_hardest_is_one(parts: tuple[str, ...], entropy: str | None) -> None:
     assert facts_of(nn.Identity(), parts=parts).entropy == entropy
 
 

@@ -27,7 +27,7 @@ def test_a_step_moves_the_weights_by_the_rate_and_tells_what_it_saw(step, batch)
     before = step.net.sharpness.item()
     result = step(1, batch, lr=0.5)
     assert abs(step.net.sharpness.item() - before) == pytest.approx(0.5, rel=1e-3)  # Adam's first step is the rate
-    assert result.loss == pytest.approx(0.5 * result.parts["dice"] + 0.5 * result.parts["ce"])
+    assert result.loss == pytest.approx(0.5 * result.parts["dice"] + 0.5 * result.parts["topk"])
     assert (result.logits_min, result.logits_max) == pytest.approx((-99.0, 40.0))
     assert result.prediction.shape == (2, 3, 8, 8, 8) and not result.prediction.requires_grad
 

@@ -85,6 +85,9 @@ def _ignorant(records: Sequence[Vitals], facts: RunFacts) -> str | None:
     for side, one in (("above", [r.logits_min >= 0 for r in records]), ("below", [r.logits_max <= 0 for r in records])):
         if all(one):
             return f"{stands}, all outputs are {side} 0"
+    reach = median(-r.logits_min / r.logits_max for r in records if r.logits_max > 0)
+    if 0 < reach <= LEAK:
+        return f"{stands}, below 0 the logits mostly reach {reach:.1%} of what they reach above"
     return None
 
 
