@@ -101,8 +101,8 @@ def variants(arguments: argparse.Namespace) -> dict[str, list[str]]:
     if arguments.device == "cuda":
         return {f"{name}, float16": [*keys, "train.amp=fp16"] for name, keys in nets.items()}
     sides = {f"{name}, float32": [*keys, "train.amp=off"] for name, keys in nets.items()}
-    if "avx512_bf16" in Path("/proc/cpuinfo").read_text():  # torch computes gradients of DynUNet wrongly in it
-        sides["UNet3d, bfloat16"] = [*nets["UNet3d"], "train.amp=bf16"]
+    if "avx512_bf16" in Path("/proc/cpuinfo").read_text():
+        sides |= {f"{name}, bfloat16": [*keys, "train.amp=bf16"] for name, keys in nets.items()}
     return sides
 
 

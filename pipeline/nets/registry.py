@@ -11,6 +11,7 @@ from pipeline.config.net import NetSection
 from pipeline.errors import UserError
 from pipeline.log import listed, log
 from pipeline.nets import monai, recompute
+from pipeline.nets.blocks import guard
 from pipeline.nets.constructor import channel_arguments, closest, construct
 from pipeline.nets.foreign import import_module, make_lazy_layers, stated_vox
 from pipeline.nets.norms import quicken
@@ -66,6 +67,7 @@ def build_monai(net: NetSection, channels_in: int, channels_out: int) -> nn.Modu
     monai.without_own_loss(found.__name__, module)
     monai.set_sizes(found.__name__, module)
     quicken(module)
+    guard(module)
     reverse = found.__name__ == "BasicUNetPlusPlus"  # its last output is the one that has seen all others
     module.register_forward_hook(last_output_first if reverse else first_output_first)
     return module

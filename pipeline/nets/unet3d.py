@@ -53,7 +53,6 @@ class UNet3d(nn.Module):
     """
 
     multiple_vox: Int3 = (1, 1, 1)
-    right_in_cpu_bfloat16 = True  # see blocks.Convolution
 
     def __init__(
         self,

@@ -26,6 +26,7 @@ from pipeline.losses.loss import Loss
 from pipeline.model import Model, ModelFacts
 from pipeline.monitor.about import about
 from pipeline.nets import recompute
+from pipeline.nets.blocks import right_in_cpu_bfloat16
 from pipeline.nets.probe import Verdict, check_head_weights, probe
 from pipeline.nets.registry import build, check_patch
 from pipeline.ranks import this_rank
@@ -310,10 +311,10 @@ def choose_amp(
 ) -> torch.dtype | None:
     """Return the type of mixed precision, None for float32.
 
-    On a CPU networks other than the project's get bfloat16 only where it is asked for: torch's gradients may be wrong
-    there, see `nets.blocks.Convolution`.
+    On a CPU networks with convolutions of others get bfloat16 only where it is asked for: torch's gradients may be
+    wrong there, see `nets.blocks.Convolution`.
     """
-    if not getattr(net, "right_in_cpu_bfloat16", False) and device.type == "cpu":
+    if device.type == "cpu" and not right_in_cpu_bfloat16(net):
         if config.train.amp == "bf16":
             name = config.net.name
             log.warning("train.amp=bf16: on a CPU gradients of %s may be wrong where an axis has 2 voxels", name)

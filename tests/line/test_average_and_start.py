@@ -26,7 +26,7 @@ def test_a_run_that_starts_from_a_model_goes_on_with_it_and_not_with_another(
     configure: Configure, trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     model = trained / "train/fold0/model"
-    words = ("train.steps=1", "train.warmup_steps=0", "train.lr=1e-12", "train.fold=all", f"train.start_from={model}")
+    words = ("train.steps=1", "train.warmup_steps=0", "train.lr=1e-9", "train.fold=all", f"train.start_from={model}")
     with caplog.at_level("INFO", logger="hounsfield"):
         train.run(configure(*words))
     assert "100.0 % of all numbers" in caplog.text

@@ -57,7 +57,7 @@ def text_of(work: Path, name: str) -> str:
 def test_every_page_has_curves_and_they_have_every_step_once(trained: Path) -> None:
     found = curves_of(trained)
     steps = {column: [step for step, _ in points] for column, points in found.items()}
-    assert steps["loss"] == steps["ce_part"] == steps["grad_norm"] == steps["findings"] == SHOWN
+    assert steps["loss"] == steps["topk_part"] == steps["grad_norm"] == steps["findings"] == SHOWN
     assert steps["dice"] == steps["dice Mandible"] == SCORED
     events = read(trained)
     assert [point.step for point in events.Scalars("speed/memory_gib")] == SHOWN

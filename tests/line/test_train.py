@@ -50,7 +50,7 @@ def test_the_table_has_steps_and_validations(trained: Path) -> None:
     assert [int(row["step"]) for row in scored] == [5, 10, 12]
     for row in rows:
         if row["loss"]:
-            total = 0.5 * float(row["dice_part"]) + 0.5 * float(row["ce_part"])
+            total = 0.5 * float(row["dice_part"]) + 0.5 * float(row["topk_part"])
             assert float(row["loss"]) == pytest.approx(total, rel=1e-5)
 
 
@@ -321,11 +321,11 @@ def test_a_monai_network_trains_with_checkpointing(configure: Configure) -> None
 def test_on_a_cpu_a_foreign_network_gets_bfloat16_only_where_asked_and_with_a_warning(
     configure: Configure, caplog: pytest.LogCaptureFixture
 ) -> None:
-    net = "net={name: monai.UNet, options: {channels: [4, 8], strides: [2]}}"
+    net = "net={name: tests.line.foreign:Foreign, options: {}}"
     for amp, kind in (("auto", "float32"), ("bf16", "bfloat16")):
         caplog.clear()
         with caplog.at_level("INFO", logger="hounsfield"):
             config = configure(net, f"train.amp={amp}", "train.steps=3", "train.device=cpu", "train.restart=true")
             train.run(config)
         assert f"forward pass in {'torch.' * (amp == 'bf16')}{kind}" in caplog.text
-        assert ("gradients of monai.UNet may be wrong" in caplog.text) == (amp == "bf16")
+        assert ("gradients of tests.line.foreign:Foreign may be wrong" in caplog.text) == (amp == "bf16")

@@ -125,7 +125,7 @@ def test_a_monai_network_is_the_same_as_made_by_hand():
     ours = build(section("monai.UNet"), 1, 3)
     torch.manual_seed(0)
     theirs = UNet(3, 1, 3, (16, 32, 64, 128), (2, 2, 2), num_res_units=2)
-    image = torch.randn(1, 1, 16, 16, 16)
+    image = torch.randn(2, 1, 16, 16, 16)
     assert ours.state_dict().keys() == theirs.state_dict().keys()
     assert torch.equal(ours(image), theirs(image))
 

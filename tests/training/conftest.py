@@ -91,7 +91,7 @@ def run_facts() -> RunFacts:
     """What the rules are told of the run of `net`."""
     return RunFacts(
         network="FindsBone", head="softmax", channels=3, classes=LABELS.names, targets=LABELS.names, partners={},
-        entropy="ce", lr=0.01, warmup_steps=0, batch=2, batch_norm=False, not_hu={},
+        entropy="topk", lr=0.01, warmup_steps=0, batch=2, batch_norm=False, not_hu={},
     )  # fmt: skip
 
 
@@ -104,7 +104,7 @@ def make_recorder(run_facts: RunFacts):
     ) -> Recorder:
         device = torch.device("cpu")
         return Recorder(
-            folder, head, ["dice", "ce"], cases, device, facts=run_facts, every=every, after_step=after_step
+            folder, head, ["dice", "topk"], cases, device, facts=run_facts, every=every, after_step=after_step
         )
 
     return make

@@ -22,7 +22,7 @@ from pipeline.training.validate import Validation
 def result() -> StepResult:
     logits = torch.zeros(2, 3, 8, 8, 8)
     logits[:, 1, :2] = 1.0  # bone in a quarter of the voxels
-    return StepResult(0.75, {"dice": 1.0, "ce": 0.5}, 2.0, 0.0, 1.0, logits, (0.5, 1.0), drawn_of(["case_0", "case_1"]))
+    return StepResult(0.75, {"dice": 1.0, "topk": 0.5}, 2.0, 0.0, 1.0, logits, (0.5, 1.0), drawn_of(["case_0", "case_1"]))
 
 
 def test_speeds_are_means_since_the_last_shown_step_and_positives_are_counted(
@@ -36,7 +36,7 @@ def test_speeds_are_means_since_the_last_shown_step_and_positives_are_counted(
     assert (first["step"], last["step"]) == ("1", "4")
     assert float(last["patches_per_second"]) == pytest.approx(3 * 2 / 1.5)
     assert float(last["wait_share"]) == pytest.approx(0.9 / 1.5)
-    assert (last["loss"], last["dice_part"], last["ce_part"], last["dice"]) == ("0.75", "1.0", "0.5", "")
+    assert (last["loss"], last["dice_part"], last["topk_part"], last["dice"]) == ("0.75", "1.0", "0.5", "")
     events = EventAccumulator(str(tmp_path)).Reload()
     shown = {name: events.Scalars(name)[-1].value for name in events.Tags()["scalars"]}
     assert shown["health/positives"] == 1
