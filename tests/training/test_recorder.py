@@ -22,7 +22,8 @@ from pipeline.training.validate import Validation
 def result() -> StepResult:
     logits = torch.zeros(2, 3, 8, 8, 8)
     logits[:, 1, :2] = 1.0  # bone in a quarter of the voxels
-    return StepResult(0.75, {"dice": 1.0, "topk": 0.5}, 2.0, 0.0, 1.0, logits, (0.5, 1.0), drawn_of(["case_0", "case_1"]))
+    drawn = drawn_of(["case_0", "case_1"])
+    return StepResult(0.75, {"dice": 1.0, "topk": 0.5}, 2.0, 0.0, 1.0, logits, (0.5, 1.0), drawn)
 
 
 def test_speeds_are_means_since_the_last_shown_step_and_positives_are_counted(
