@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipeline.nets.convolution import Convolution
 from pipeline.nets.norms import InstanceNorm
 from pipeline.nets.relu_block import ReluBlock, normed
 from pipeline.nets.residual_encoder import ResNetBlock
@@ -106,7 +107,7 @@ class Bottleneck(nn.Module):
             nn.Conv3d(channels_in, half, 1, bias=False),
             InstanceNorm(half),
             nn.ReLU(inplace=True),
-            nn.Conv3d(half, half, 3, padding=1, bias=False),
+            Convolution(half, half, 3, padding=1, bias=False),
             InstanceNorm(half),
             nn.ReLU(inplace=True),
             nn.Conv3d(half, channels_out, 1),

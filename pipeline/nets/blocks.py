@@ -1,8 +1,8 @@
 """What the stages of a convolutional network are made of."""
 
-import torch
 from torch import Tensor, nn
 
+from pipeline.nets.convolution import Convolution
 from pipeline.nets.norms import normalisation
 from pipeline.volume.grid import Int3
 
@@ -11,7 +11,6 @@ BLOCKS = ("plain", "residual")
 ONE: Int3 = (1, 1, 1)
 THREE: Int3 = (3, 3, 3)
 BRIDGED = 2  # convolutions that a shortcut leads around
-TORCH_S_OWN = 20480  # channels times x times y up to which torch keeps one sample from oneDNN
 
 
 class Stage(nn.Sequential):
@@ -76,44 +75,6 @@ class ResidualBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         return self.activation(self.body(features) + self.shortcut(features))
-
-
-class Convolution(nn.Conv3d):
-    """A 3D convolution that keeps clear of two weak points of torch on a CPU (torch 2.13).
-
-    Where its kernel is longer than the first spatial axis it is computed in float32: oneDNN's weight gradient in
-    bfloat16, channels last, reads memory that nobody wrote there, and is wrong by its own size or more, at times NaN.
-
-    A small map of one sample alone is computed as if there were two: in float32 torch has a kernel of its own for it,
-    which takes two to seven times as long as oneDNN's for two, and rounds otherwise.
-    """
-
-    def forward(self, features: Tensor) -> Tensor:
-        if features.device.type != "cpu":
-            return super().forward(features)
-        if features.shape[2] < self.kernel_size[0]:
-            with torch.autocast("cpu", enabled=False):
-                return self._paired(features.to(self.weight.dtype))
-        return self._paired(features)
-
-    def _paired(self, features: Tensor) -> Tensor:
-        small = len(features) == 1 and features.shape[1:4].numel() <= TORCH_S_OWN
-        if not small or torch.is_autocast_enabled("cpu") or features.dtype != torch.float32:
-            return super().forward(features)
-        return super().forward(torch.cat([features, features]))[:1]
-
-
-def guard(module: nn.Module) -> None:
-    """Let the plain convolutions of a network that others wrote be `Convolution`s in place; its state dict stays."""
-    for part in module.modules():
-        if type(part) is nn.Conv3d and part.groups == 1 and part.dilation == ONE:
-            part.__class__ = Convolution
-
-
-def right_in_cpu_bfloat16(module: nn.Module) -> bool:
-    """True where no convolution can meet the weak point of bfloat16 that `Convolution` keeps clear of."""
-    convolutions = [part for part in module.modules() if isinstance(part, nn.Conv3d)]
-    return all(isinstance(part, Convolution) or part.kernel_size == ONE for part in convolutions)
 
 
 def convolved(channels_in: int, channels_out: int, norm: str, stride: Int3, kernel: Int3) -> list[nn.Module]:

@@ -11,8 +11,8 @@ from pipeline.config.net import NetSection
 from pipeline.errors import UserError
 from pipeline.log import listed, log
 from pipeline.nets import monai, recompute
-from pipeline.nets.blocks import guard
 from pipeline.nets.constructor import channel_arguments, closest, construct
+from pipeline.nets.convolution import guard
 from pipeline.nets.foreign import import_module, make_lazy_layers, stated_vox
 from pipeline.nets.norms import quicken
 from pipeline.nets.strip import KEY, strip_final_activations

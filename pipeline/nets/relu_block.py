@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from pipeline.nets.convolution import Convolution
 from pipeline.nets.norms import InstanceNorm
 
 LOGITS_STD = 0.01  # first logits near 0: the first loss is near ln(channels)
@@ -17,7 +18,7 @@ class ReluBlock(nn.Sequential):
         super().__init__(*normed(channels_in, channels_out, kernel, stride), nn.ReLU(inplace=True))
 
 
-class LastConvolution(nn.Conv3d):
+class LastConvolution(Convolution):
     """The convolution that gives raw logits: linear, with a bias, and nothing behind it."""
 
     def __init__(self, channels_in: int, channels_out: int, kernel: int = 1) -> None:
@@ -26,7 +27,7 @@ class LastConvolution(nn.Conv3d):
 
 def normed(channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
     """Return a convolution and a norm, for sums and gates that act before the ReLU."""
-    convolution = nn.Conv3d(channels_in, channels_out, kernel, stride, padding=kernel // 2, bias=False)
+    convolution = Convolution(channels_in, channels_out, kernel, stride, padding=kernel // 2, bias=False)
     return nn.Sequential(convolution, InstanceNorm(channels_out))
 
 

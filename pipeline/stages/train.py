@@ -26,7 +26,7 @@ from pipeline.losses.loss import Loss
 from pipeline.model import Model, ModelFacts
 from pipeline.monitor.about import about
 from pipeline.nets import recompute
-from pipeline.nets.blocks import right_in_cpu_bfloat16
+from pipeline.nets.convolution import right_in_cpu_bfloat16
 from pipeline.nets.probe import Verdict, check_head_weights, probe
 from pipeline.nets.registry import build, check_patch
 from pipeline.ranks import this_rank
@@ -312,7 +312,7 @@ def choose_amp(
     """Return the type of mixed precision, None for float32.
 
     On a CPU networks with convolutions of others get bfloat16 only where it is asked for: torch's gradients may be
-    wrong there, see `nets.blocks.Convolution`.
+    wrong there, see `nets.convolution.Convolution`.
     """
     if device.type == "cpu" and not right_in_cpu_bfloat16(net):
         if config.train.amp == "bf16":

@@ -15,7 +15,8 @@ from pipeline.errors import UserError
 from pipeline.head import Head
 from pipeline.labels import Labels
 from pipeline.losses.build import build as build_loss
-from pipeline.nets.blocks import Block, Convolution, ResidualBlock
+from pipeline.nets.blocks import Block, ResidualBlock
+from pipeline.nets.convolution import Convolution
 from pipeline.nets.norms import NORMS
 from pipeline.nets.probe import probe
 from pipeline.nets.registry import build, check_patch
