@@ -171,6 +171,11 @@ def listed(names: Iterable[str], most: int = 8) -> str:
     return ", ".join(shown[:most]) + (f" and {len(shown) - most} more" if len(shown) > most else "")
 
 
+def by(values: Iterable[float], form: str = "g") -> str:
+    """Return numbers along x, y, z in words, such as "3.9 x 3.9 x 2.5"."""
+    return " x ".join(format(value, form) for value in values)
+
+
 def answer(value: object) -> None:
     """Print a value on a line of its own to stdout, for a script to read."""
     print(value)

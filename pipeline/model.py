@@ -22,10 +22,10 @@ from pipeline.labels import Labels
 from pipeline.nets import registry
 from pipeline.volume.grid import Float3, Int3
 from pipeline.volume.intensity import Intensity
+from pipeline.work import MODEL
 
 FORMAT = 1
 ORDER_OF_OPERATIONS = ("windows", "blend logits", "restore by linear interpolation", "decide")
-MODEL = "model"  # how runs call their model folder
 FACTS_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
 

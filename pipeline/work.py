@@ -18,6 +18,10 @@ from pipeline.files import publish, read_json, remove, remove_leftovers, tempora
 from pipeline.log import log, progress
 from pipeline.processes import Failure, each, peak_memory_bytes
 
+RUN = "run.json"  # in the folder of every training, from its beginning
+DONE = "done.json"  # in the folder of a training or a stage, when all of it is made
+MODEL = "model"
+STATE = "state"
 RECORDED_LIBRARIES = ("numpy", "scipy", "nibabel", "torch", "monai")
 
 
@@ -47,10 +51,10 @@ class WorkFolder:
         return self.root / "train" / ("all" if fold == "all" else f"fold{fold}")
 
     def model(self, fold: int | Literal["all"]) -> Path:
-        return self.train(fold) / "model"
+        return self.train(fold) / MODEL
 
     def state(self, fold: int | Literal["all"]) -> Path:
-        return self.train(fold) / "state"
+        return self.train(fold) / STATE
 
     def log(self, stage: str) -> Path:
         return self.root / "log" / f"{stage}.log"
@@ -133,13 +137,13 @@ def run_units(
     standing = set(skipped)
     waiting = [unit for unit in mine if unit.name not in standing]
     if gather(stage, units) is None:
-        remove(stage / "done.json")
+        remove(stage / DONE)
     failures = _make_all(stage, [Task(unit, temporary_sibling(unit.output)) for unit in waiting], make, workers, what)
     # Only written here, never removed: another shard may have finished the stage a moment ago.
     if gather(stage, units) is not None:
         if gathered is not None:
             gathered()
-        write_json(stage / "done.json", {"units": [unit.name for unit in units]})
+        write_json(stage / DONE, {"units": [unit.name for unit in units]})
     ended = [(unit.name, failures[unit.name]) for unit in waiting]  # in the order of units, not of finishing
     done = tuple(name for name, why in ended if why is None)
     failed = {name: why.sentence for name, why in ended if why is not None}

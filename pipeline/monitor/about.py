@@ -7,7 +7,7 @@ import yaml
 from pipeline.config.config import Config
 from pipeline.files import hash_json
 from pipeline.labels import IGNORE
-from pipeline.log import listed
+from pipeline.log import by, listed
 from pipeline.model import ModelFacts
 from pipeline.store.reader import PreparedCase
 
@@ -32,7 +32,7 @@ def data_text(facts: ModelFacts, training: Sequence[PreparedCase], held_out: Seq
     lines = {
         "cases to learn from": f"{len(training)}: {listed(case.name for case in training)}",
         "cases held out": f"{len(held_out)}: {listed(case.name for case in held_out)}" if held_out else "none",
-        "spacing, mm": times(facts.spacing_mm),
+        "spacing, mm": by(facts.spacing_mm, ".4g"),
         "spacing of the CTs, mm": spans(case.source_grid.spacing_mm for case in cases),
         "size, voxels": spans(case.grid.shape_vox for case in cases),
         "HU window": f"{low:g} to {high:g}",
@@ -57,11 +57,6 @@ def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> 
     """Return the lines of a Markdown table."""
     lines = [columns, ["---"] * len(columns), *rows]
     return ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines]
-
-
-def times(values: Iterable[float]) -> str:
-    """Return values along x, y, z as people write them."""
-    return " x ".join(f"{value:.4g}" for value in values)
 
 
 def spans(found: Iterable[Sequence[float]]) -> str:

@@ -12,11 +12,6 @@ class Choice(NamedTuple):
     reason: str
 
 
-def by(values: Any, form: str = "g") -> str:
-    """Return numbers along x, y, z in words, such as "3.9 x 3.9 x 2.5"."""
-    return " x ".join(format(value, form) for value in values)
-
-
 def many(count: int, noun: str) -> str:
     """Return a number of things in words, such as "1 case" or "12 cases"."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.planning.choice import by, many
+from pipeline.log import by
+from pipeline.planning.choice import many
 from pipeline.planning.evidence import ClassEvidence, Evidence
 from pipeline.planning.window import percentiles
 

@@ -3,8 +3,9 @@
 from math import ceil, prod
 from typing import Any
 
+from pipeline.log import by
 from pipeline.nets.axes import product_of
-from pipeline.planning.choice import AS_GIVEN, Choice, by
+from pipeline.planning.choice import AS_GIVEN, Choice
 from pipeline.planning.cost import GIB, Cost
 from pipeline.planning.network import full_strides
 from pipeline.planning.size import Size, Target

@@ -6,7 +6,8 @@ from typing import Literal
 
 from pipeline.config.net import NetSection
 from pipeline.errors import UserError
-from pipeline.planning.choice import AS_GIVEN, Choice, by
+from pipeline.log import by
+from pipeline.planning.choice import AS_GIVEN, Choice
 from pipeline.planning.cost import GIB, Cost, CostModel, Limits, Measure, Trial
 from pipeline.planning.evidence import Evidence
 from pipeline.planning.network import Family, Fitted, fit, fit_patch

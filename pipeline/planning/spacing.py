@@ -5,7 +5,8 @@ from math import floor, inf, log10, prod
 
 import numpy as np
 
-from pipeline.planning.choice import Choice, by, many
+from pipeline.log import by
+from pipeline.planning.choice import Choice, many
 from pipeline.planning.evidence import ClassEvidence, Evidence
 from pipeline.volume.grid import Float3
 

@@ -13,14 +13,13 @@ from pipeline.device import choose, is_out_of_memory
 from pipeline.errors import ExitCode, UserError
 from pipeline.head import Head
 from pipeline.labels import Labels
-from pipeline.log import listed, log, prose_table
+from pipeline.log import by, listed, log, prose_table
 from pipeline.nets.constructor import in_short
 from pipeline.nets.count import multiply_adds
 from pipeline.nets.probe import Verdict, check_head_weights, probe
 from pipeline.nets.receptive_field import NoGradient, receptive_field
 from pipeline.nets.registry import build, check_patch
 from pipeline.nets.trace import trace
-from pipeline.planning.choice import by
 from pipeline.planning.cost import GIB, Trial
 from pipeline.planning.network import CHANNELS_IN
 from pipeline.stages.data import labels_of, store_of

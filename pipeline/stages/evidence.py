@@ -13,7 +13,7 @@ from pipeline.monitor.journal import CHECKUPS, EVERY_STEP_UNTIL, FACTS, VITALS, 
 from pipeline.monitor.symptoms.finding import Finding
 from pipeline.monitor.table import read_rows
 from pipeline.monitor.watchdog import Noticed, Watchdog
-from pipeline.stages.runs import DONE
+from pipeline.work import DONE
 
 CURE = (
     "What is gone cannot be made again: put the files back from a copy if there is one. The training and its model do "

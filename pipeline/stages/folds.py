@@ -13,7 +13,7 @@ from pipeline.stages.evaluate import Pair, score_pairs
 from pipeline.stages.infer import Scan, predict_scans
 from pipeline.stages.predictions import prediction_names
 from pipeline.stages.train import split
-from pipeline.work import Outcome, WorkFolder
+from pipeline.work import DONE, Outcome, WorkFolder
 
 
 def run(config: Config, *, count: bool = False) -> Outcome | ExitCode:
@@ -74,7 +74,7 @@ def with_fold(config: Config, fold: int) -> Config:
 def check_unseen(work: WorkFolder, fold: int, names: Sequence[str]) -> None:
     """Refuse a fold whose training has not ended, or whose model has learnt from one of these cases."""
     folder = work.train(fold)
-    if not (folder / "done.json").exists():
+    if not (folder / DONE).exists():
         raise UserError(
             f"{folder}: fold {fold} is not trained to its end; run train with train.fold={fold}, or all of them with "
             "bash scripts/run_folds.sh."

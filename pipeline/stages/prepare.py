@@ -16,7 +16,7 @@ from pipeline.errors import UserError
 from pipeline.files import hash_file, hash_json
 from pipeline.formats.dispatch import stamps_of
 from pipeline.labels import Labels
-from pipeline.log import log, table
+from pipeline.log import by, log, table
 from pipeline.processes import workers_of
 from pipeline.stages.data import encoding, label_key, labels_of, store_of
 from pipeline.store.catalogue import Catalogue
@@ -25,7 +25,7 @@ from pipeline.store.layout import FORMAT, Compress, case_folder
 from pipeline.store.reader import PreparedCase
 from pipeline.store.verify import verify_case
 from pipeline.store.writer import write_case
-from pipeline.volume.grid import Float3, Int3, box_of
+from pipeline.volume.grid import Float3, box_of
 from pipeline.volume.resample import resample_labels, to_training_grid
 from pipeline.work import Outcome, Unit, forget, of_shard, run_units
 
@@ -195,8 +195,3 @@ def row_of(case: PreparedCase, labels: Labels) -> list[object]:
         *(case.name, by(case.source_grid.shape_vox), spacing, by(case.grid.shape_vox)),
         *(f"{present} of {len(labels.names)}", sum(case.put_back.values())),
     ]
-
-
-def by(shape_vox: Int3) -> str:
-    """Return a size in words."""
-    return " x ".join(str(size) for size in shape_vox)

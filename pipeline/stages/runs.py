@@ -10,9 +10,8 @@ from pipeline.errors import UserError
 from pipeline.monitor.journal import CHECKUPS, FACTS, VITALS, Records
 from pipeline.training.ending import read_ending
 from pipeline.training.owner import is_alive
+from pipeline.work import DONE, RUN
 
-RUN = "run.json"  # in the folder of every training, from its beginning
-DONE = "done.json"
 LEFT_BY_RUNS = (RUN, FACTS, VITALS, CHECKUPS, DONE)
 FOLDS = r"fold\d+|all"
 DEEPEST = 3  # folders between one that is given and a work folder

@@ -9,7 +9,8 @@ from pipeline.errors import ExitCode, UserError
 from pipeline.files import read_json
 from pipeline.log import answer, log, table
 from pipeline.stages.evidence import Evidence, complain, evidence_of
-from pipeline.stages.runs import RUN, Standing, in_clock, runs_in, standing_of
+from pipeline.stages.runs import Standing, in_clock, runs_in, standing_of
+from pipeline.work import RUN
 
 COLUMNS = ("training", "state", "step", "best Dice", "patches/s", "left", "health")
 

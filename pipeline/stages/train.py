@@ -53,7 +53,7 @@ from pipeline.training.trial import Trial
 from pipeline.training.validate import validate
 from pipeline.volume.grid import Int3
 from pipeline.volume.intensity import Intensity, standardisation
-from pipeline.work import Outcome, WorkFolder
+from pipeline.work import DONE, MODEL, RUN, STATE, Outcome, WorkFolder
 
 CHANNELS_IN = 1
 MOSTLY = 0.5  # of a patch: below it most of every patch is padding
@@ -97,7 +97,7 @@ def run_together(config: Config, device: torch.device, workers: int, ranks: Rank
     keys = training_keys(config, cases.training, cases.validation, labels)
     if config.train.start_from:
         keys["train.start_from"] = started_from(config.train.start_from, folder)
-        if config.train.restart or not state_folders(folder / "state"):
+        if config.train.restart or not state_folders(folder / STATE):
             start_from(net, facts, config.train.start_from)  # before an old run is moved aside: it may be that one's
     ranks.any(False)  # all have read what is there before the first one changes it
     done = ranks.is_first and claim(folder, keys, resume=config.train.resume, restart=config.train.restart)
@@ -115,8 +115,8 @@ def run_together(config: Config, device: torch.device, workers: int, ranks: Rank
         progress = train(config, net, facts, cases, index, folder, ranks, all_used=not verdict.unused)
     if ranks.is_first:
         ending = {"step": progress.step, "best_step": progress.best_step, "dice": progress.best_dice}
-        write_json(folder / "done.json", ending)
-    log.info("model: %s; curves: tensorboard --logdir %s", folder / "model", shlex.quote(str(folder.parent)))
+        write_json(folder / DONE, ending)
+    log.info("model: %s; curves: tensorboard --logdir %s", folder / MODEL, shlex.quote(str(folder.parent)))
     return Outcome(done=(folder.name,))
 
 
@@ -234,14 +234,14 @@ def train(
         device
     )
     owner = Owner(folder) if ranks.is_first else None
-    saved = common_state(folder / "state", ranks)
+    saved = common_state(folder / STATE, ranks)
     if saved is None:
         chosen = choose_amp(config, net, loss, facts, index, device) if ranks.is_first else None
         amp = dtype_called(ranks.of_first(None if chosen is None else str(chosen).removeprefix("torch.")))
     else:
         amp = dtype_called(saved.facts["amp"])
     log.info("forward pass in %s", "float32" if amp is None else amp)
-    has_model = ranks.of_first((folder / "model").is_dir())
+    has_model = ranks.of_first((folder / MODEL).is_dir())
     validates_again = saved is not None and (not has_model or saved.facts["progress"]["validated"] < saved.step)
     step = Step(
         net, loss, make_optimiser(net, section), device=device, amp=amp, clip=section.clip,
@@ -257,7 +257,7 @@ def train(
             about=about(config, facts, cases.training, cases.validation),
         )  # fmt: skip
     loop = Loop(
-        step, section, config.seed, folder / "state", recorder,
+        step, section, config.seed, folder / STATE, recorder,
         batches=partial(
             batches, index, config.sample, config.augment, facts.intensity, config.seed,
             workers=loader_workers(config.sample.workers, device), rank=ranks.number, ranks=ranks.count,
@@ -265,7 +265,7 @@ def train(
         ),
         validate=partial(validate, net, cases.validation, facts, config.infer, device, ranks=ranks)
         if cases.validation else None,
-        keep=partial(keep, net, facts, folder / "model"), owner=owner,
+        keep=partial(keep, net, facts, folder / MODEL), owner=owner,
     )  # fmt: skip
     if saved:
         loop.resume(saved, has_model=has_model)
@@ -282,9 +282,9 @@ def started_from(model: Path, folder: Path) -> str:
     try:
         return weights_hash(model)
     except UserError:
-        record = folder / "run.json"
+        record = folder / RUN
         before = read_json(record)["keys"].get("train.start_from") if record.exists() else None
-        if before is None or not state_folders(folder / "state"):
+        if before is None or not state_folders(folder / STATE):
             raise
         return str(before)
 

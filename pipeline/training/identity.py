@@ -15,6 +15,7 @@ from pipeline.labels import Labels
 from pipeline.log import log
 from pipeline.store.reader import PreparedCase
 from pipeline.training.checkpoint import state_folders
+from pipeline.work import DONE, MODEL, RUN, STATE
 
 # Keys that cannot change what is learnt, only where and how it is carried out.
 FREE_KEYS = {
@@ -54,9 +55,9 @@ def claim(folder: Path, keys: dict[str, Any], *, resume: bool, restart: bool) ->
     back into the queue repeats its command.
     Raises UserError with the keys that differ where the folder holds a run of another config.
     """
-    for place in (folder, folder / "state"):
+    for place in (folder, folder / STATE):
         remove_leftovers(place)
-    record = folder / "run.json"
+    record = folder / RUN
     if restart and folder.exists() and not begun_by_this_job(record):
         aside = folder.with_name(f"{folder.name}-before-{time.strftime('%Y%m%d-%H%M%S')}")
         folder.rename(aside)
@@ -72,7 +73,7 @@ def claim(folder: Path, keys: dict[str, Any], *, resume: bool, restart: bool) ->
             f"{folder} holds a run of another config ({shown}). Give a folder of its own with work=, or move the old "
             "run aside with train.restart=true."
         )
-    done = (folder / "done.json").exists() and (folder / "model").is_dir()  # a lost model is made again
+    done = (folder / DONE).exists() and (folder / MODEL).is_dir()  # a lost model is made again
     if not resume and not done:
         raise UserError(
             f"{folder} holds an unfinished run and train.resume is false; use train.restart=true to begin anew."
@@ -96,7 +97,7 @@ def begun_by_this_job(record: Path) -> bool:
 
 def holds_anything(folder: Path) -> bool:
     """True where a run has left a state, a model or its end."""
-    return bool(state_folders(folder / "state")) or any((folder / name).exists() for name in ("model", "done.json"))
+    return bool(state_folders(folder / STATE)) or any((folder / name).exists() for name in (MODEL, DONE))
 
 
 def shorten(value: Any) -> str:
