@@ -17,6 +17,7 @@ from pipeline.files import replacing, write_json
 from pipeline.log import listed, log
 from pipeline.monitor.checkup import Checkup, TrainingCase
 from pipeline.monitor.facts import RunFacts
+from pipeline.monitor.symptoms.diagnose import FIRST_STEPS
 from pipeline.monitor.symptoms.finding import Finding
 from pipeline.monitor.symptoms.window import LATEST
 from pipeline.monitor.vitals import Vitals
@@ -48,22 +49,21 @@ class Written(NamedTuple):
 class Journal:
     """The records of one run in its folder; a resumed run forgets those that came after the saved step.
 
-    after_checkup: the last validation that stands; one of the saved step may have to be made again. A file with records
-    that cannot be read, as another version may have written them, is moved aside with a warning, and what could be
-    read of it is kept.
+    after_checkup: the last validation that stands; one of the saved step may have to be made again, and what it found
+    is then found again. A file with records that cannot be read, as another version may have written them, is moved
+    aside with a warning, and what could be read of it is kept.
     """
 
     def __init__(self, folder: Path, facts: RunFacts, after_step: int = 0, after_checkup: int | None = None) -> None:
         self.folder = folder
         self.whole_checkups = 0
-        ends = {CHECKUPS: after_step if after_checkup is None else after_checkup}
+        ends = (after_step, after_step if after_checkup is None else after_checkup)
         for name, make in MAKERS.items():
             records, damage = read_lines(folder / name, make)
             if damage:
                 aside = set_aside(folder / name)
                 log.warning("%s It is now %s, and the run goes on without these records.", damage, aside)
-            kept = [record for record in records if record.step <= ends.get(name, after_step)]
-            self._write(name, kept)
+            self._write(name, [record for record in records if record.step <= ends[is_of_checkup(record)]])
         self.tell(facts)
 
     def tell(self, facts: RunFacts) -> None:
@@ -98,6 +98,16 @@ class Journal:
             self.whole_checkups = min(len(records), LATEST)
         with replacing(self.folder / name) as temporary:
             temporary.write_text("".join(map(line_of, records)), encoding="utf-8")
+
+
+def is_of_checkup(record: Vitals | Checkup | Noticed) -> bool:
+    """Say whether a record is a checkup, or was found by one.
+
+    The rules of steps are asked at a validation, too; what they find in it the vitals tell without it.
+    """
+    if isinstance(record, Noticed):
+        return record.finding.name not in FIRST_STEPS
+    return isinstance(record, Checkup)
 
 
 def line_of(record: Vitals | Checkup | Noticed) -> str:

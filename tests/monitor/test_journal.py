@@ -13,9 +13,12 @@ from pipeline.monitor.checkup import Checkup, TrainingCase
 from pipeline.monitor.facts import RunFacts
 from pipeline.monitor.journal import CHECKUPS, FACTS, VITALS, Journal, read_facts, read_journal, read_records
 from pipeline.monitor.symptoms.cases import worst_cases
+from pipeline.monitor.symptoms.data import LABELS_OUTSIDE
 from pipeline.monitor.symptoms.finding import Finding
+from pipeline.monitor.symptoms.validation import SWAPPED
 from pipeline.monitor.symptoms.window import LATEST
 from pipeline.monitor.vitals import Vitals
+from pipeline.monitor.watchdog import Watchdog
 
 Well = Callable[..., Vitals]
 
@@ -137,6 +140,36 @@ def test_what_was_found_comes_back_up_to_the_saved_step(tmp_path: Path, facts: R
     assert read_journal(tmp_path).noticed == [(10, early), (20, late)]
     Journal(tmp_path, facts, after_step=19)
     assert read_journal(tmp_path).noticed == [(10, early)]
+
+
+def noticed_in(folder: Path) -> list[tuple[int, str]]:
+    return [(step, finding.name) for step, finding in read_journal(folder).noticed]
+
+
+def test_what_a_validation_found_that_is_made_again_stands_once(tmp_path: Path, facts: RunFacts, well: Well) -> None:
+    """The state of step 20 was saved, then its validation was written, and the process killed before it saved again.
+
+    Strange labels are found by the vitals of step 20, and stand; swapped sides by its validation, and are found again.
+    """
+    sided = replace(facts, partners={"bone": "gland", "gland": "bone"}, not_hu={})
+    dice, swapped = {"bone": 0.1, "gland": 0.1}, {"bone": 0.8, "gland": 0.8}
+    here = {"background": 0.5, "bone": 0.25, "gland": 0.25}
+    first, second = (Checkup(step, dice, dice, swapped, here, here, {}, {}, {}, present_dice=dice) for step in (10, 20))
+
+    def note(journal: Journal, dog: Watchdog, record: Vitals | Checkup) -> None:
+        journal.add(record)
+        journal.note(record.step, dog.see(record))
+
+    journal, dog = Journal(tmp_path, sided), Watchdog(sided)
+    for record in (well(10), first, well(20, strange_labels=(7.0,)), second):
+        note(journal, dog, record)
+    expected = [(20, LABELS_OUTSIDE), (20, SWAPPED)]
+    assert noticed_in(tmp_path) == expected
+    resumed, dog = Journal(tmp_path, sided, after_step=20, after_checkup=19), Watchdog(sided)
+    assert noticed_in(tmp_path) == expected[:1]
+    dog.replay(*read_records(tmp_path))
+    note(resumed, dog, second)
+    assert noticed_in(tmp_path) == expected
 
 
 def test_checkups_stay_small_and_look_the_same(tmp_path: Path, facts: RunFacts, checkup: Checkup) -> None:
