@@ -16,7 +16,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -56,6 +56,9 @@ OPTIONS = """  --help          show this and every key
 READER_LEFT = 128 + signal.SIGPIPE  # what a shell says of a program that ended for it, as most do
 NOTHING_TO_CLEAR_UP = ("train",)  # until its loop begins, which notes signals and saves the state
 INTERRUPTED = "interrupted; run the same command again to continue"
+WITHOUT_RESTART = ", without train.restart=true, which would begin anew"
+REQUEUES = "HOUNSFIELD_REQUEUES"  # set by what runs a command again that ended with 75: a run that was taken over must
+TAKEN_OVER = 76  # not come back, as the two would end each other again and again
 MISSING_LIBRARY = (
     "error: the library {name} is missing from {python}; use the project's own environment: `source scripts/env.sh`, "
     'then "$PY" in place of python.'
@@ -103,7 +106,10 @@ def main(stage: str, argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more as it ends
         return READER_LEFT
     except (KeyboardInterrupt, Interrupted) as error:
-        _tell(f"{error}." if isinstance(error, Superseded) else INTERRUPTED)
+        if isinstance(error, Superseded):
+            _tell(f"{error}.")
+            return TAKEN_OVER if os.environ.get(REQUEUES) else ExitCode.INTERRUPTED
+        _tell(INTERRUPTED + (WITHOUT_RESTART if "train.restart=true" in words else ""))
         return ExitCode.INTERRUPTED
     except UserError as error:
         _tell(f"error: {error}")
@@ -235,14 +241,20 @@ def _run(stage: str, config: "Config", options: "dict[str, str | bool | list[Pat
 
 @contextmanager
 def _on_request_to_end(act: Callable[[int, FrameType | None], object]) -> Iterator[None]:
-    """Handle Ctrl-C, and SIGTERM and SIGUSR1, by which schedulers ask a job to end; only a main thread can."""
+    """Handle Ctrl-C, SIGTERM and SIGUSR1, by which schedulers ask a job to end, and SIGHUP, which comes as a terminal
+    or an ssh session ends; only a main thread can.
+    """
+    from pipeline.training.stop import heard, leave_closed_outputs
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            leave_closed_outputs()
+        act(number, frame)
+
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = [signal.SIGTERM, signal.SIGUSR1]
-    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as it is in the background of a shell script
-        numbers.append(signal.SIGINT)
-    before = {number: signal.signal(number, act) for number in numbers}
+    before = {number: signal.signal(number, handle) for number in heard()}
     try:
         yield
     finally:
@@ -255,7 +267,8 @@ def _leave(_number: int, _frame: FrameType | None) -> None:
 
     An error raised here instead, as by Ctrl-C, may be dropped, or become another one in a library's C code.
     """
-    os.write(2, f"{INTERRUPTED}\n".encode())
+    with suppress(OSError):  # nobody listens
+        os.write(2, f"{INTERRUPTED}\n".encode())
     os._exit(ExitCode.INTERRUPTED)
 
 

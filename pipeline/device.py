@@ -1,5 +1,6 @@
 """What this machine can do: which device, which numeric type, which memory layout, how much memory was used."""
 
+import importlib.metadata
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from typing import Any
 
 import torch
 
+from pipeline import __version__
 from pipeline.errors import UserError
 from pipeline.processes import peak_memory_bytes as process_peak_bytes
 
@@ -19,10 +21,11 @@ TRIALS = 4
 WORTHWHILE = 1.2  # a trial step must be this much faster: noise must not decide which numbers a run computes with
 
 
-def choose(name: str, local_rank: int = 0, *, key: str = "train.device") -> torch.device:
+def choose(name: str, local_rank: int | None = None, *, key: str = "train.device") -> torch.device:
     """Return the device of a config's word: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".
 
-    local_rank: of several processes on this machine each takes another GPU; a process that sees only one takes that.
+    local_rank: of several processes on this machine each takes another GPU, by its number; a process that sees only
+        one takes that.
     key: where the word stands. Raises UserError where it is none of these or the machine has no such device.
     """
     if name == "auto":
@@ -32,7 +35,7 @@ def choose(name: str, local_rank: int = 0, *, key: str = "train.device") -> torc
     device = torch.device(name)
     if device.type == "cuda":
         check_cuda(device, key)
-        if device.index is None and local_rank:
+        if device.index is None and local_rank is not None:
             return torch.device("cuda", local_rank % torch.cuda.device_count())
     return device
 
@@ -111,7 +114,8 @@ def circumstances(device: torch.device) -> dict[str, Any]:
     """Return what decides, beside the config, whether a computation repeats to the last bit; JSON values by name."""
     cuda = device.type == "cuda"
     return {
-        "torch": torch.__version__,
+        "pipeline": __version__,
+        **{name: importlib.metadata.version(name) for name in ("torch", "monai", "numpy")},
         "device": torch.cuda.get_device_name(device) if cuda else f"cpu {torch.backends.cpu.get_cpu_capability()}",
         "threads": torch.get_num_threads(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),

@@ -220,6 +220,16 @@ def check_allowed(name: str, allow: str | None, folder: Path) -> None:
 
 def check_weights(saved: Mapping[str, Tensor], expected: Mapping[str, Tensor], folder: Path) -> None:
     """Refuse weights that are missing, left over, or of another shape than the network's, and name some of them."""
+    differences = weight_differences(saved, expected)
+    if differences:
+        raise UserError(
+            f"{folder / WEIGHTS_FILE}: not the weights of the network and head in {FACTS_FILE}: {differences}. Use the "
+            "model folder as it was written."
+        )
+
+
+def weight_differences(saved: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
+    """Return in words which weights are missing, left over or of another shape, at most four; empty where none are."""
     differences = [f"{name} is missing" for name in expected if name not in saved]
     differences += [f"{name} is unknown to the network" for name in saved if name not in expected]
     differences += [
@@ -227,9 +237,5 @@ def check_weights(saved: Mapping[str, Tensor], expected: Mapping[str, Tensor], f
         for name, weight in expected.items()
         if name in saved and saved[name].shape != weight.shape
     ]
-    if differences:
-        more = f", and {len(differences) - 4} more" if len(differences) > 4 else ""
-        raise UserError(
-            f"{folder / WEIGHTS_FILE}: not the weights of the network and head in {FACTS_FILE}: "
-            f"{'; '.join(differences[:4])}{more}. Use the model folder as it was written."
-        )
+    more = f", and {len(differences) - 4} more" if len(differences) > 4 else ""
+    return "; ".join(differences[:4]) + more

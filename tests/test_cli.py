@@ -259,6 +259,19 @@ def test_what_a_stage_raises_becomes_a_sentence_and_a_code(
     assert "Traceback" not in shown
 
 
+def test_an_interrupted_restart_is_not_to_be_restarted(run_stage: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_stage(raising(Interrupted()), "train.restart=true") == 75
+    assert "continue, without train.restart=true, which would begin anew\n" in capsys.readouterr().err
+
+
+def test_a_run_that_was_taken_over_is_told_apart_where_75_would_bring_it_back(
+    run_stage: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOUNSFIELD_REQUEUES", "1")
+    assert run_stage(raising(Superseded("a is taken over"))) == 76
+    assert run_stage(raising(Interrupted())) == 75
+
+
 def test_a_full_disk_in_a_thread_of_a_library_shows_no_traceback(
     run_stage: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,15 @@ def test_auto_takes_cuda_where_there_is_one():
     assert choose("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
+@pytest.mark.parametrize("word", ["auto", "cuda"])
+def test_each_process_takes_a_gpu_by_its_number_where_there_are_several(word, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert [choose(word, local) for local in (0, 3, 4)] == [torch.device("cuda", index) for index in (0, 3, 0)]
+    assert choose(word).index is None
+    assert choose("cuda:2", 1) == torch.device("cuda", 2)
+
+
 @pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "cpu:0", "CUDA", ""])
 def test_other_words_are_refused(name):
     with pytest.raises(UserError, match="expected auto, cpu, cuda or cuda:N"):

@@ -14,27 +14,27 @@ from torch import nn
 
 from pipeline.config.check import check_inference, check_labels
 from pipeline.config.config import Config
+from pipeline.config.infer import InferSection
+from pipeline.config.text import in_line
 from pipeline.dataset.folds import held_out
-from pipeline.device import amp_dtype, choose, memory_format, memory_told
+from pipeline.device import choose, memory_format, memory_told
 from pipeline.errors import UserError
 from pipeline.files import hash_json, read_json, write_json
 from pipeline.head import Head
 from pipeline.labels import IGNORE, Labels
 from pipeline.log import listed, log
 from pipeline.losses.build import build as build_loss
-from pipeline.losses.loss import Loss
-from pipeline.model import Model, ModelFacts
+from pipeline.model import Model, ModelFacts, read_facts
 from pipeline.monitor.about import about
 from pipeline.nets import recompute
-from pipeline.nets.convolution import right_in_cpu_bfloat16
 from pipeline.nets.probe import Verdict, check_head_weights, probe
 from pipeline.nets.registry import build, check_patch
 from pipeline.ranks import this_rank
-from pipeline.sampling.batch import make_batch
 from pipeline.sampling.index import Index, build_index, has_any
 from pipeline.sampling.loader import batches
 from pipeline.sampling.statistics import case_shares, dominant_cases
 from pipeline.stages.data import training_cases
+from pipeline.stages.precision import choose_amp, dtype_called, resumed_amp
 from pipeline.stages.recomputing import recompute_mode
 from pipeline.stages.run_facts import run_facts
 from pipeline.stages.torch_setup import loader_workers, set_up_torch
@@ -42,20 +42,20 @@ from pipeline.store.reader import PreparedCase
 from pipeline.training.checkpoint import State, load_state, state_folders
 from pipeline.training.distributed import Ranks, joined
 from pipeline.training.ending import ending_told
-from pipeline.training.identity import claim, training_keys
+from pipeline.training.identity import claim, goes_on, training_keys, validation_of
 from pipeline.training.loop import Loop, Progress
 from pipeline.training.optimise import make_optimiser
 from pipeline.training.owner import Owner
 from pipeline.training.recorder import Recorder
 from pipeline.training.start import start_from, weights_hash
 from pipeline.training.step import TOO_LARGE, Step
-from pipeline.training.trial import Trial
 from pipeline.training.validate import validate
 from pipeline.volume.grid import Int3
 from pipeline.volume.intensity import Intensity, standardisation
 from pipeline.work import DONE, MODEL, RUN, STATE, Outcome, WorkFolder
 
 CHANNELS_IN = 1
+VALIDATED_BY = {"overlap", "mirror", "keep_largest", "amp"}  # of infer.*: what changes the scores
 MOSTLY = 0.5  # of a patch: below it most of every patch is padding
 
 
@@ -74,7 +74,9 @@ def run(config: Config) -> Outcome:
     requested stop has saved its state.
     """
     rank = this_rank()
-    device = choose(config.train.device, rank.local)
+    device = choose(config.train.device, rank.local if rank.count > 1 else None)
+    if device.index is not None:
+        torch.cuda.set_device(device)  # else pinned memory would take some of the first GPU too
     workers = loader_workers(config.sample.workers, device)
     set_up_torch(config.train, workers, device)
     with joined(rank, device) as ranks:
@@ -97,13 +99,18 @@ def run_together(config: Config, device: torch.device, workers: int, ranks: Rank
     keys = training_keys(config, cases.training, cases.validation, labels)
     if config.train.start_from:
         keys["train.start_from"] = started_from(config.train.start_from, folder)
-        if config.train.restart or not state_folders(folder / STATE):
-            start_from(net, facts, config.train.start_from)  # before an old run is moved aside: it may be that one's
+        if not goes_on(folder, restart=config.train.restart):
+            check_elsewhere(config.train.start_from, folder)
+            start_from(net, facts, config.train.start_from)
     ranks.any(False)  # all have read what is there before the first one changes it
-    done = ranks.is_first and claim(folder, keys, resume=config.train.resume, restart=config.train.restart)
+    done = ranks.is_first and claim(
+        folder, keys, resume=config.train.resume, restart=config.train.restart,
+        validation=config.infer.model_dump(mode="json", include=VALIDATED_BY),
+    )  # fmt: skip
     if ranks.of_first(done):
         log.info("%s is done; a run of another length or config needs a work folder of its own", folder)
         return Outcome(skipped=(folder.name,))
+    config = as_validated(config, ranks.of_first(validation_of(folder) if ranks.is_first else None))
     log.info("%s on %s with %d threads and %d loader processes", verdict.text, device, torch.get_num_threads(), workers)
     if ranks.count > 1:
         log.info("%d processes share each batch of %d", ranks.count, config.sample.batch)
@@ -236,12 +243,12 @@ def train(
     owner = Owner(folder) if ranks.is_first else None
     saved = common_state(folder / STATE, ranks)
     if saved is None:
-        chosen = choose_amp(config, net, loss, facts, index, device) if ranks.is_first else None
+        chosen = choose_amp(config, net, loss, facts, index, device, ranks.count) if ranks.is_first else None
         amp = dtype_called(ranks.of_first(None if chosen is None else str(chosen).removeprefix("torch.")))
     else:
-        amp = dtype_called(saved.facts["amp"])
+        amp = resumed_amp(dtype_called(saved.facts["amp"]), config, net, device)
     log.info("forward pass in %s", "float32" if amp is None else amp)
-    has_model = ranks.of_first((folder / MODEL).is_dir())
+    has_model = ranks.of_first(saved is not None and model_stands(folder / MODEL, saved))
     validates_again = saved is not None and (not has_model or saved.facts["progress"]["validated"] < saved.step)
     step = Step(
         net, loss, make_optimiser(net, section), device=device, amp=amp, clip=section.clip,
@@ -289,6 +296,37 @@ def started_from(model: Path, folder: Path) -> str:
         return str(before)
 
 
+def check_elsewhere(model: Path, folder: Path) -> None:
+    """Refuse to start from what train.restart is about to move aside: interrupted, the new run could not go on."""
+    if folder.resolve() in model.resolve().parents:
+        raise UserError(
+            f"train.start_from: {model} lies in the folder of the run that is to start from it; give that run a work "
+            "folder of its own with work=."
+        )
+
+
+def as_validated(config: Config, before: dict[str, Any]) -> Config:
+    """Return the config with which held-out cases are predicted as the run began with: its scores choose its model."""
+    begun = InferSection(**before)
+    infer = config.infer.model_copy(update={key: getattr(begun, key) for key in before})
+    changed = [key for key in before if getattr(infer, key) != getattr(config.infer, key)]
+    if changed:
+        told = ", ".join(f"infer.{key}={in_line(before[key])}" for key in changed)
+        log.warning("validations go on with %s, as the run began; scores would not compare otherwise", told)
+    return config.model_copy(update={"infer": infer})
+
+
+def model_stands(folder: Path, saved: State) -> bool:
+    """True where the model folder holds the best model that a state knows of.
+
+    A later one is of a validation whose state was never saved: the weights of the best before are gone with it.
+    """
+    try:
+        return bool(read_facts(folder).provenance.get("step") == saved.facts["progress"]["best_step"])
+    except UserError:
+        return False
+
+
 def common_state(folder: Path, ranks: Ranks) -> State | None:
     """Return the state to go on from, None where there is none; UserError where ranks do not find the same one."""
     saved = load_state(folder)
@@ -299,28 +337,6 @@ def common_state(folder: Path, ranks: Ranks) -> State | None:
             "that all of them see: put the work folder on a disk that all machines share, and run again."
         )
     return saved
-
-
-def dtype_called(name: str | None) -> torch.dtype | None:
-    """Return torch's type of a name such as "bfloat16"; None, which is float32, for None."""
-    return None if name is None else getattr(torch, name)
-
-
-def choose_amp(
-    config: Config, net: nn.Module, loss: Loss, facts: ModelFacts, index: Index, device: torch.device
-) -> torch.dtype | None:
-    """Return the type of mixed precision, None for float32.
-
-    On a CPU networks with convolutions of others get bfloat16 only where it is asked for: torch's gradients may be
-    wrong there, see `nets.convolution.Convolution`.
-    """
-    if device.type == "cpu" and not right_in_cpu_bfloat16(net):
-        if config.train.amp == "bf16":
-            name = config.net.name
-            log.warning("train.amp=bf16: on a CPU gradients of %s may be wrong where an axis has 2 voxels", name)
-        return amp_dtype(config.train.amp, device)
-    first = make_batch(index, config.sample, config.augment, facts.intensity, config.seed, 1)
-    return amp_dtype(config.train.amp, device, Trial(net, loss, first, device))
 
 
 def keep(net: nn.Module, facts: ModelFacts, folder: Path, step: int, dice: float | None) -> None:

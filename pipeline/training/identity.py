@@ -12,7 +12,7 @@ from pipeline.config.text import in_line
 from pipeline.errors import UserError
 from pipeline.files import hash_json, read_json, remove_leftovers, write_json
 from pipeline.labels import Labels
-from pipeline.log import log
+from pipeline.log import listed, log
 from pipeline.store.reader import PreparedCase
 from pipeline.training.checkpoint import state_folders
 from pipeline.work import DONE, MODEL, RUN, STATE
@@ -35,6 +35,7 @@ def training_keys(
     """Return everything that decides what is learnt, by dotted key; JSON values."""
     whole = config.model_dump(mode="json", include=set(SECTIONS))
     whole["labels"] = json.loads(json.dumps(labels.to_json()))
+    whole["loss"]["name"] = config.loss.name_under(config.head.kind)  # what `auto` means may change with the version
     keys: dict[str, Any] = {}
     for section in SECTIONS:
         value = whole[section]
@@ -47,8 +48,17 @@ def training_keys(
     return keys | by_name
 
 
-def claim(folder: Path, keys: dict[str, Any], *, resume: bool, restart: bool) -> bool:
+def goes_on(folder: Path, *, restart: bool) -> bool:
+    """True where `claim` will join a run that has left a state: nothing that it began with is needed any more."""
+    return bool(state_folders(folder / STATE)) and not (restart and not begun_by_this_job(folder / RUN))
+
+
+def claim(
+    folder: Path, keys: dict[str, Any], *, resume: bool, restart: bool, validation: dict[str, Any] | None = None
+) -> bool:
     """Make `folder` the run of these keys, or join the one that stands there. Return True where that one is done.
+
+    validation: how held-out cases are predicted, JSON values; kept for `validation_of`.
 
     A run that ended before its first state and model left nothing to protect: any config may claim its folder. restart
     moves what is there aside, but for what an earlier attempt of the same job has begun: a scheduler that puts a job
@@ -63,12 +73,12 @@ def claim(folder: Path, keys: dict[str, Any], *, resume: bool, restart: bool) ->
         folder.rename(aside)
         log.info("train.restart: the run that was there is now %s", aside)
     if not record.exists() or not holds_anything(folder):
-        write_json(record, {"key": hash_json(keys), "keys": keys, "job": this_job()})
+        write_json(record, {"key": hash_json(keys), "keys": keys, "job": this_job(), "validation": validation or {}})
         return False
     before = read_json(record)["keys"]
     differing = [key for key in before | keys if before.get(key) != keys.get(key)]
     if differing:
-        shown = "; ".join(f"{key}: {shorten(before.get(key))} then, {shorten(keys.get(key))} now" for key in differing)
+        shown = "; ".join(f"{key}: {change(before.get(key), keys.get(key))}" for key in differing)
         raise UserError(
             f"{folder} holds a run of another config ({shown}). Give a folder of its own with work=, or move the old "
             "run aside with train.restart=true."
@@ -79,6 +89,12 @@ def claim(folder: Path, keys: dict[str, Any], *, resume: bool, restart: bool) ->
             f"{folder} holds an unfinished run and train.resume is false; use train.restart=true to begin anew."
         )
     return done
+
+
+def validation_of(folder: Path) -> dict[str, Any]:
+    """Return how the held-out cases of a run are predicted, as it began with; empty where it did not say."""
+    found: dict[str, Any] = read_json(folder / RUN).get("validation", {})
+    return found
 
 
 def this_job() -> dict[str, Any] | None:
@@ -98,6 +114,18 @@ def begun_by_this_job(record: Path) -> bool:
 def holds_anything(folder: Path) -> bool:
     """True where a run has left a state, a model or its end."""
     return bool(state_folders(folder / STATE)) or any((folder / name).exists() for name in (MODEL, DONE))
+
+
+def change(before: Any, now: Any) -> str:
+    """Return in words how a value differs from what it was; of mappings, such as cases, only what does."""
+    if not (isinstance(before, dict) and isinstance(now, dict)):
+        return f"{shorten(before)} then, {shorten(now)} now"
+    sorts = {
+        "no more": [name for name in before if name not in now],
+        "new": [name for name in now if name not in before],
+        "changed": [name for name in before if name in now and before[name] != now[name]],
+    }
+    return ", ".join(f"{what}: {listed(names)}" for what, names in sorts.items() if names)
 
 
 def shorten(value: Any) -> str:

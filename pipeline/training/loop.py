@@ -2,18 +2,20 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from pipeline.config.train import TrainSection
 from pipeline.device import circumstances
 from pipeline.errors import Interrupted, Superseded, UserError
 from pipeline.log import log
+from pipeline.model import weight_differences
 from pipeline.monitor.symptoms.diagnose import NOT_FINITE, blame
 from pipeline.monitor.symptoms.finding import Finding
 from pipeline.sampling.batch import Batch
@@ -68,7 +70,7 @@ class Loop:
     ) -> None:  # fmt: skip
         self.step, self.train, self.seed, self.states, self.recorder = step, train, seed, states, recorder
         self.ranks, self.owner = step.ranks, owner
-        self.notice = Notice(states.parent)
+        self.notice = Notice(states.parent if recorder else None, self._check_owner)
         self.batches, self.validate, self.keep = batches, validate, keep
         self.progress = Progress(steps=None if train.minutes else train.steps)
         self.average = Average(step.net, train.average) if train.average else None
@@ -81,17 +83,18 @@ class Loop:
         """Go on from a saved state; has_model: whether the best model so far is still there."""
         tensors = saved.tensors.items()
         pick = {part: {k.removeprefix(part): v for k, v in tensors if k.startswith(part)} for part in PARTS}
+        check_same_network(pick["net/"], self.step.net.state_dict(), self.states)
         self.step.net.load_state_dict(pick["net/"])
         restore_optimiser(self.step.net, self.step.optimiser, pick["optimiser/"])
         if self.average:
             self.average.restore(pick["average/"])
         self.step.scaler.load_state_dict(saved.facts["scaler"])
-        self.progress = Progress(**saved.facts["progress"])
+        self.progress = self.saved = Progress(**saved.facts["progress"])
         if not has_model:  # the next validation then writes one, and the last one is made again
             if self.progress.validated:
                 log.warning(
-                    "the model folder is gone, which held the model of step %d: that of the next validation takes its "
-                    "place", self.progress.best_step,
+                    "the model folder is gone, or holds a later model than this state knows; it held that of step %d, "
+                    "and that of the next validation takes its place", self.progress.best_step,
                 )  # fmt: skip
             self.progress = replace(self.progress, validated=0, best_dice=None, best_step=0, stale_validations=0)
         self._tell_circumstances(saved.facts.get("circumstances", {}))
@@ -276,7 +279,13 @@ class Loop:
     def _validate(self, stop: StopRequest) -> None:
         """Keep the weights if they score best so far on the held-out volumes; where there is no score, the latest."""
         step, best = self.progress.step, self.progress.best_dice
-        dice = self._score(stop)
+        lap = self.notice.laps("a part of a validation")
+
+        def check() -> None:
+            lap()
+            self._check_stop(stop)
+
+        dice = self._score(check)
         if dice is None or best is None or dice > best:
             if self.recorder:
                 self.keep(step, dice)
@@ -284,10 +293,14 @@ class Loop:
         else:
             self.progress = replace(self.progress, stale_validations=self.progress.stale_validations + 1)
         self.progress = replace(self.progress, validated=step)
+        lap()
 
-    def _score(self, stop: StopRequest) -> float | None:
-        """Return the mean Dice of the held-out volumes, None where none are held out or no class is in any of them."""
-        result = None if self.validate is None else self.validate(self._check_between(stop))
+    def _score(self, check: Callable[[], None]) -> float | None:
+        """Return the mean Dice of the held-out volumes, None where none are held out or no class is in any of them.
+
+        check: called between the operations of the validation, on all ranks alike; it raises where a stop is asked.
+        """
+        result = None if self.validate is None else self.validate(check)
         if self.recorder:
             self._check_owner()
             self.recorder.validation(self.progress.step, result)
@@ -298,25 +311,22 @@ class Loop:
             return None
         return result.mean
 
-    def _check_between(self, stop: StopRequest) -> Callable[[], None]:
-        """Return what validation calls between its operations, on all ranks alike: it raises where a stop is asked."""
-        before = time.perf_counter()
-
-        def check() -> None:
-            nonlocal before
-            now = time.perf_counter()
-            self.notice.took("a part of a validation", now - before)
-            before = now
-            self._check_stop(stop)
-
-        return check
-
     def _check_stop(self, stop: StopRequest) -> None:
         """Raise Interrupted, on all ranks, where a signal has come to one of them."""
         if self.ranks.any(stop.asked is not None):
             asked = stop.asked or "a signal to another process"
             log.info("%s: stopping after step %d, once its state is saved", asked, self.progress.step)
             raise Interrupted(f"stopped by {asked}")
+
+
+def check_same_network(saved: Mapping[str, Tensor], expected: Mapping[str, Tensor], states: Path) -> None:
+    """Refuse a state of another network: a class outside the project may have been edited since."""
+    differences = weight_differences(saved, expected)
+    if differences:
+        raise UserError(
+            f"{states}: the saved state is not of the network that the config builds now: {differences}. Undo what was "
+            "changed in its class, or begin anew with train.restart=true or another work folder."
+        )
 
 
 def in_one_sentence(error: Exception, step: int, disease: Finding) -> str:

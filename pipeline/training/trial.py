@@ -1,7 +1,9 @@
 """Is mixed precision faster here? A trial tells."""
 
 import copy
+import functools
 import time
+from collections.abc import Callable
 from math import inf
 
 import torch
@@ -16,11 +18,13 @@ from pipeline.training.step import Diverged, Step
 class Trial:
     """Times training steps of copies of a network, one for each numeric type; the network stays as it is.
 
-    Nothing is copied before a type is tried: where the type is given, or the device decides it, no trial is made.
+    Nothing is made or copied before a type is tried: where the type is given, or the device decides it, no trial is.
+    make: gives the batch, of as many patches as a forward pass of the run has.
     """
 
-    def __init__(self, net: nn.Module, loss: Loss, batch: Batch, device: torch.device) -> None:
-        self.net, self.loss, self.batch, self.device = net, loss, batch, device
+    def __init__(self, net: nn.Module, loss: Loss, make: Callable[[], Batch], device: torch.device) -> None:
+        self.net, self.loss, self.device = net, loss, device
+        self.batch = functools.cache(make)
         self.steps: dict[torch.dtype | None, Step] = {}
 
     def __call__(self, amp: torch.dtype | None) -> float:
@@ -37,7 +41,7 @@ class Trial:
             net = copy.deepcopy(self.net)
             optimiser = torch.optim.AdamW(net.parameters(), lr=0.0)
             self.steps[amp] = Step(net, self.loss, optimiser, device=self.device, amp=amp, clip=1.0)
-            self.steps[amp](0, self.batch, lr=0.0)
+            self.steps[amp](0, self.batch(), lr=0.0)
         began = time.perf_counter()
-        self.steps[amp](0, self.batch, lr=0.0)
+        self.steps[amp](0, self.batch(), lr=0.0)
         return time.perf_counter() - began

@@ -40,7 +40,7 @@ run_stage() {
     # In the background, as bash acts on a signal only once a foreground command has ended. srun takes neither the cores
     # of a process nor, if sites say otherwise, the environment from sbatch. A process that ends does not take the
     # others with it at once, as they may still be saving; what is left of them after 45 s is ended.
-    srun --export=ALL --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" --kill-on-bad-exit=0 --wait=45 \
+    HOUNSFIELD_REQUEUES=1 srun --export=ALL --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" --kill-on-bad-exit=0 --wait=45 \
         "$python" "$root/scripts/$stage.py" "$@" </dev/null &
     step=$!
     [ -z "$asked" ] || kill -USR1 "$step" 2>/dev/null || true # asked while it was being started
@@ -60,6 +60,8 @@ end_job() {
     case "$status" in
         0) if is_ours; then say "$stage is done"; else say "$stage was ended by Slurm ($seen)"; fi ;;
         75) requeue "$stage" ;;
+        76) say "$stage: another process has taken the run over, see above; not requeued, or the two would end each" \
+            "other again and again." ;;
         1) say "$stage: what is named above failed, the rest is made. $(cure)" ;;
         2) say "$stage: refused for the reason above. $(cure)" ;;
         *) say "$stage ended with $status; see above, and that the memory was enough. $(cure)" ;;

@@ -1,15 +1,20 @@
 """Real CT prepared and trained on in seconds: six cases at 8 mm, patches of 16 voxels, a network of two stages."""
 
 import json
+import os
 import shutil
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from pipeline.config.config import Config
 from pipeline.config.load import load
+from pipeline.errors import Interrupted
 from pipeline.stages import prepare, train
+from pipeline.training.recorder import Recorder
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "head_neck"
 TRAINING = ("hn_001", "hn_016", "hn_021", "hn_022")
@@ -64,3 +69,18 @@ def trained(source: Path, store: Path, tmp_path_factory: pytest.TempPathFactory)
     outcome = train.run(load([f"data.source={source}", f"data.store={store}", f"work={work}", *SETTINGS]))
     assert outcome.done == ("fold0",)
     return work
+
+
+@contextmanager
+def stopped_after(step: int) -> Iterator[None]:
+    """Ask the run that is started within to stop after a step, and expect that it does."""
+    real = Recorder.step
+
+    def interrupting(self: Recorder, number: int, *args: object, **options: object) -> None:
+        real(self, number, *args, **options)  # type: ignore[arg-type]
+        if number == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(Recorder, "step", interrupting)
+        yield

@@ -1,5 +1,6 @@
 """Averaged weights and a warm start, in a run on real CT."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from safetensors.torch import load_file
 from pipeline.errors import UserError
 from pipeline.stages import train
 
-from .conftest import Configure
+from .conftest import Configure, stopped_after
 
 
 def test_the_model_holds_the_averaged_weights_and_the_state_both(configure: Configure) -> None:
@@ -38,3 +39,26 @@ def test_a_run_that_starts_from_a_model_goes_on_with_it_and_not_with_another(
     other = tmp_path / "work/train/all/model"
     with pytest.raises(UserError, match=r"train\.start_from: \w+\.\.\. then, \w+\.\.\. now"):
         train.run(configure(*words[:-1], f"train.start_from={other}"))
+
+
+def test_a_run_that_goes_on_does_not_need_the_model_that_it_started_from(
+    configure: Configure, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(trained / "train/fold0/model", model)
+    words = ("train.restart=true", f"train.start_from={model}", "train.steps=4")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    with stopped_after(2):
+        train.run(configure(*words))
+    shutil.rmtree(model)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert train.run(configure(*words)).done == ("fold0",)
+
+
+def test_a_run_cannot_start_from_what_its_restart_moves_aside(configure: Configure, trained: Path) -> None:
+    config = configure("train.steps=3")
+    train.run(config)
+    model = config.work / "train/fold0/model"
+    with pytest.raises(UserError, match=r"train\.start_from: .* lies in the folder of the run.* work="):
+        train.run(configure("train.restart=true", f"train.start_from={model}"))
+    assert (model / "weights.safetensors").exists()

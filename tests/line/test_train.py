@@ -21,7 +21,7 @@ from pipeline.monitor.journal import read_records
 from pipeline.stages import doctor_run, train
 from pipeline.training.recorder import Recorder
 
-from .conftest import TEST, TRAINING, Configure
+from .conftest import TEST, TRAINING, Configure, stopped_after
 
 FINAL = "step-000000012/tensors.safetensors"
 
@@ -169,6 +169,37 @@ def test_a_model_that_is_gone_is_written_again(
     weights = load_file(folder / "model" / "weights.safetensors")
     state = load_file(folder / "state" / FINAL)
     assert all(torch.equal(weights[name], state[f"net/{name}"]) for name in weights)
+
+
+def test_a_model_of_a_validation_whose_state_was_lost_gives_way_to_the_next_one(
+    configure: Configure, trained: Path
+) -> None:
+    config = configure("train.save_every_steps=6", "train.validate_every_steps=10", "train.steps=12")
+    with stopped_after(8):
+        train.run(config)
+    folder = config.work / "train" / "fold0"
+    shutil.copytree(trained / "train" / "fold0" / "model", folder / "model")
+    description = read_json(folder / "model" / "model.json")
+    description["facts"]["provenance"] |= {"step": 10, "validation_dice": 1.0}
+    write_json(folder / "model" / "model.json", description)
+    assert train.run(config).done == ("fold0",)
+    done = read_json(folder / "done.json")
+    model = read_facts(folder / "model").provenance
+    assert model["step"] == done["best_step"] in (10, 12) and model["validation_dice"] == done["dice"] < 1
+    assert train.run(configure("train.save_every_steps=6", "train.validate_every_steps=10")).skipped == ("fold0",)
+
+
+def test_validations_go_on_as_the_run_began(
+    configure: Configure, trained: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with stopped_after(6):
+        train.run(configure())
+    config = configure("infer.mirror=[x]", "infer.keep_largest=all", "infer.windows=3")
+    with caplog.at_level("WARNING", logger="hounsfield"):
+        assert train.run(config).done == ("fold0",)
+    assert "validations go on with infer.mirror=[], infer.keep_largest=[], as the run began" in caplog.text
+    scores = [[row["dice"] for row in rows_of(work)] for work in (config.work, trained)]
+    assert scores[0] == scores[1]
 
 
 def test_other_threads_are_told_to_change_the_last_bits(

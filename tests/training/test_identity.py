@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.files import read_json, temporary_sibling, write_json
-from pipeline.training.identity import claim
+from pipeline.training.identity import claim, validation_of
 
 KEYS = {"train.lr": 0.1, "sample.batch": 2}
 
@@ -37,6 +37,23 @@ def test_what_differs_is_written_as_in_a_config(tmp_path: Path) -> None:
     (tmp_path / "fold0" / "model").mkdir()
     with pytest.raises(UserError, match=r"loss\.gamma: null then, \{a: \[1\]\} now"):
         claim(tmp_path / "fold0", KEYS | {"loss.gamma": {"a": (1,)}}, resume=True, restart=False)
+
+
+def test_of_cases_only_those_that_differ_are_named(tmp_path: Path) -> None:
+    cases = {f"hn_{number:03}": f"{number:064}" for number in range(12)}
+    now = {name: digest for name, digest in cases.items() if name != "hn_007"} | {"hn_099": "f", "hn_003": "e"}
+    claim(tmp_path / "fold0", {"training cases": cases}, resume=True, restart=False)
+    (tmp_path / "fold0" / "model").mkdir()
+    with pytest.raises(UserError, match=r"\(training cases: no more: hn_007, new: hn_099, changed: hn_003\)"):
+        claim(tmp_path / "fold0", {"training cases": now}, resume=True, restart=False)
+
+
+def test_how_a_run_is_validated_stays_what_it_began_with(tmp_path: Path) -> None:
+    folder = tmp_path / "fold0"
+    claim(folder, KEYS, resume=True, restart=False, validation={"overlap": 0.5})
+    (folder / "state/step-000000002").mkdir(parents=True)
+    claim(folder, KEYS, resume=True, restart=False, validation={"overlap": 0.25})
+    assert validation_of(folder) == {"overlap": 0.5}
 
 
 def test_a_run_that_left_nothing_gives_way_to_another_config(tmp_path: Path) -> None:

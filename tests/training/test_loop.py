@@ -48,6 +48,16 @@ def run_with(net, facts, batch, make_recorder, tmp_path: Path) -> Callable:
     return make
 
 
+def test_a_state_of_another_network_is_refused_with_what_differs(run_with: Callable, tmp_path: Path) -> None:
+    run_with([0.5, 0.75, 0.75], []).run()
+    state = load_state(tmp_path / "state")
+    assert state is not None
+    first = next(name for name in state.tensors if name.startswith("net/"))
+    other = replace(state, tensors={name: tensor for name, tensor in state.tensors.items() if name != first})
+    with pytest.raises(UserError, match=rf"{first.removeprefix('net/')} is missing.*train\.restart=true"):
+        run_with([], []).resume(other, has_model=True)
+
+
 def test_only_a_better_score_is_kept_and_the_state_tells_of_it(run_with: Callable, tmp_path: Path) -> None:
     kept: list = []
     progress = run_with([0.5, 0.75, 0.75], kept).run()

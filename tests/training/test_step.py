@@ -91,14 +91,14 @@ def test_float16_leaves_out_steps_that_overflow_until_its_factor_is_used_up(step
 
 def test_a_trial_leaves_the_network_as_it_is(step, batch) -> None:
     before = copy.deepcopy(step.net.state_dict())
-    trial = Trial(step.net, step.loss, batch, CPU)
+    trial = Trial(step.net, step.loss, lambda: batch, CPU)
     assert trial(None) > 0 and trial(torch.bfloat16) > 0
     assert torch.equal(step.net.sharpness, before["sharpness"]) and step.net.sharpness.grad is None
 
 
 def test_a_trial_whose_gradients_are_not_finite_takes_for_ever(step, batch) -> None:
     step.net.register_forward_pre_hook(lambda module, inputs: overflow(module, torch.is_autocast_enabled("cpu")))
-    trial = Trial(step.net, step.loss, batch, CPU)
+    trial = Trial(step.net, step.loss, lambda: batch, CPU)
     assert isfinite(trial(None))
     assert trial(torch.bfloat16) == inf
 
