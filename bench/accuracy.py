@@ -3,13 +3,16 @@
 python bench/accuracy.py run DATA OUT --config configs/head_neck_half_hour.yaml --processes 2 --seed 0
 python bench/accuracy.py run DATA OUT --config configs/head_neck.yaml --fold 1 --set train.lr=3e-3
 python bench/accuracy.py score DATA OUT... --against OUT... --tolerance 5
+python bench/accuracy.py score DATA OUT... --config configs/mine.yaml
 
 DATA holds images/, labels/ and dataset.json. Its last `--test` cases by name are predicted, with a network that has
 seen the others; with `--fold K` (0 to 4) they are not touched: of the others every fifth, from the K-th on, is
 predicted and the rest trains. `run` prepares, trains and predicts by the stage scripts and writes OUT/seconds.json;
 what it prepared is kept in OUT/work. `bench/accuracy_nnunet.py` does the same with nnU-Net. `score` compares folders of
-predictions with the labels; folders of one side are its seeds, whose scores are averaged case by case. Between two
-sides: the mean difference over cases and its 95 % interval (percentiles of 10,000 bootstrap samples of cases).
+predictions with the labels, by the classes of `--config`; folders of one side are its seeds, whose scores are averaged
+case by case. A class counts in a case where all folders have a score for it: one that the truth lacks only where all
+predicted it. Between two sides: the mean difference over cases of the mean over classes, and its 95 % interval
+(percentiles of 10,000 bootstrap samples of cases).
 """
 
 import argparse
@@ -36,6 +39,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SAMPLES = 10_000  # of the bootstrap
 ENDING = ".nii.gz"
 MEASURES = {"dice": "Dice", "hd95_mm": "HD95 mm", "nsd": "NSD"}
+CONFIG = ROOT / "configs" / "head_neck.yaml"
 
 Scores = dict[str, dict[str, dict[str, float]]]  # measure -> class -> case -> score
 
@@ -58,6 +62,7 @@ def main() -> None:
     score.add_argument("data", type=Path, metavar="DATA")
     score.add_argument("ours", type=Path, nargs="+", metavar="OUT", help="folders of predictions, one a seed")
     score.add_argument("--against", type=Path, nargs="+", metavar="OUT", help="folders of the other side")
+    score.add_argument("--config", type=Path, default=CONFIG, help="YAML file with the classes (default: head_neck's)")
     score.add_argument("--tolerance", type=float, default=5.0, metavar="MM", help="of NSD (default 5)")
     score.set_defaults(do=show_scores)
     arguments = parser.parse_args()
@@ -97,7 +102,7 @@ def stage(name: str, config: Path, keys: Sequence[str], processes: int = 1) -> f
     processes: that share it, each with its part of the cores.
     """
     began = time.monotonic()
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    environment = dict(os.environ)
     words = [sys.executable, str(ROOT / "scripts" / f"{name}.py"), str(config), *keys]
     if processes > 1:
         environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // processes))
@@ -111,21 +116,23 @@ def stage(name: str, config: Path, keys: Sequence[str], processes: int = 1) -> f
 def show_scores(arguments: argparse.Namespace) -> None:
     """Print scores by class of each side, and the paired difference of two."""
     sides = {"ours": arguments.ours} | ({"against": arguments.against} if arguments.against else {})
-    config = ROOT / "configs" / "head_neck.yaml"
-    of_side = {
-        side: [scores_of(folder, arguments.data, config, arguments.tolerance) for folder in folders]
+    found = {
+        side: [scores_of(folder, arguments.data, arguments.config, arguments.tolerance) for folder in folders]
         for side, folders in sides.items()
     }
+    every = [scores for seeds in found.values() for scores in seeds]
+    of_side = {side: [scored_in(every, scores) for scores in seeds] for side, seeds in found.items()}
     for measure, heading in MEASURES.items():
+        classes = of_side["ours"][0][measure]
+        if not classes:
+            sys.exit(f"{heading}: no class of any case has a score in every folder; give folders of the same cases.")
         rows = []
-        classes = list(next(iter(of_side.values()))[0][measure])
         for side, seeds in of_side.items():
             by_class = [[fmean(seed[measure][name].values()) for seed in seeds] for name in classes]
             whole = [fmean(each) for each in zip(*by_class, strict=True)]
             rows.append([side, str(len(seeds)), *map(with_spread, [*by_class, whole])])
-        table(
-            f"{heading} on {len(next(iter(seeds[0][measure].values())))} cases", ["", "seeds", *classes, "mean"], rows
-        )
+        rows.append(["cases", "", *(str(len(cases)) for cases in classes.values()), ""])
+        table(heading, ["", "seeds", *classes, "mean"], rows)
         if len(of_side) == 2:
             ours, theirs = (by_case(seeds, measure) for seeds in of_side.values())
             low, high = interval(ours - theirs)
@@ -156,12 +163,30 @@ def scores_of(folder: Path, data: Path, config: Path, tolerance_mm: float) -> Sc
     return scores
 
 
+def scored_in(every: Sequence[Scores], scores: Scores) -> Scores:
+    """Return the scores of classes in cases that every folder has a score for; a class without any is left out."""
+    kept = {
+        measure: {
+            name: {
+                case: score
+                for case, score in cases.items()
+                if all(case in each[measure].get(name, ()) for each in every)
+            }
+            for name, cases in classes.items()
+        }
+        for measure, classes in scores.items()
+    }
+    return {measure: {name: cases for name, cases in classes.items() if cases} for measure, classes in kept.items()}
+
+
 def by_case(seeds: Sequence[Scores], measure: str) -> np.ndarray:
-    """Return the mean over classes and seeds of each case, (cases,) in order of their names."""
-    cases = sorted(next(iter(seeds[0][measure].values())))
-    return np.array(
-        [fmean(seed[measure][name][case] for seed in seeds for name in seed[measure]) for case in cases], np.float64
-    )
+    """Return the mean over seeds and scored classes of each case that has one, (cases,) in order of their names."""
+    of_case: dict[str, list[float]] = {}
+    for seed in seeds:
+        for scores in seed[measure].values():
+            for case, score in scores.items():
+                of_case.setdefault(case, []).append(score)
+    return np.array([fmean(of_case[case]) for case in sorted(of_case)], np.float64)
 
 
 def interval(differences: np.ndarray) -> tuple[float, float]:
