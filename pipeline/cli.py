@@ -106,6 +106,9 @@ def main(stage: str, argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more as it ends
         return READER_LEFT
     except (KeyboardInterrupt, Interrupted) as error:
+        from pipeline.training.stop import leave_closed_outputs
+
+        leave_closed_outputs()  # what read them may have been ended with this, as `tee` is by Ctrl-C
         if isinstance(error, Superseded):
             _tell(f"{error}.")
             return TAKEN_OVER if os.environ.get(REQUEUES) else ExitCode.INTERRUPTED

@@ -2,18 +2,57 @@
 
 import os
 import signal
+from collections.abc import Iterator
 
 import pytest
 
-from pipeline.training.stop import StopRequest
+from pipeline.training.stop import StopRequest, leave_closed_outputs
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    """Hear Ctrl-C and SIGHUP, also where the tests run in the background or under nohup."""
+    given = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in given.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
 def test_a_signal_is_noted_and_nothing_else(number: signal.Signals) -> None:
     with StopRequest() as stop:
         assert stop.asked is None
         os.kill(os.getpid(), number)
         assert stop.asked == number.name
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_signal_that_a_script_or_nohup_has_ignored_stays_ignored(number: signal.Signals) -> None:
+    signal.signal(number, signal.SIG_IGN)
+    with StopRequest() as stop:
+        os.kill(os.getpid(), number)
+        assert stop.asked is None
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.asked == "SIGTERM"
+    assert signal.getsignal(number) == signal.SIG_IGN
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_an_output_that_nobody_takes_leads_nowhere_and_another_stays(
+    is_terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other_end, closed = os.openpty() if is_terminal else os.pipe()
+    reader, read = os.pipe()
+    monkeypatch.setattr("pipeline.training.stop.OUTPUTS", (closed, read))
+    os.close(other_end)
+    with pytest.raises(OSError):
+        os.write(closed, b"lost")
+    leave_closed_outputs()
+    assert os.write(closed, b"lost") == os.write(read, b"told") == 4
+    assert os.read(reader, 10) == b"told"
+    for each in (closed, reader, read):
+        os.close(each)
 
 
 def test_nothing_is_written_where_a_signal_is_caught(caplog: pytest.LogCaptureFixture) -> None:
