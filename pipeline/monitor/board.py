@@ -12,8 +12,9 @@ from tensorboard.plugins.custom_scalar.metadata import CONFIG_SUMMARY_TAG
 from torch.utils.tensorboard import FileWriter
 from torch.utils.tensorboard.summary import custom_scalars, histogram, text
 
+from pipeline.files import flush
 from pipeline.monitor.curves import PAGES
-from pipeline.monitor.events import forget
+from pipeline.monitor.events import PATTERN, forget
 
 FLUSH_EVERY_S = 10  # torch's own 120 s would hide the first minutes of a run from who watches it
 RGB = 3
@@ -39,6 +40,7 @@ class Board:
         last_validation = after_step if after_validation is None else after_validation
         last = dict.fromkeys(AT_START, -1) | dict.fromkeys(OF_VALIDATIONS, last_validation)
         forget(folder, lambda tag: last.get(tag.partition("/")[0], after_step))
+        self.folder = folder
         self.writer = FileWriter(str(folder), flush_secs=FLUSH_EVERY_S)
         # A TensorBoard that is open remembers what is no longer in the files: this tells it to forget that, too.
         self.writer.add_event(Event(session_log=SessionLog(status=SessionLog.START)), after_step + 1)
@@ -69,8 +71,10 @@ class Board:
         self.writer.add_summary(text(name, words), step)
 
     def flush(self) -> None:
-        """Write out what is still in memory."""
+        """Put on disk what is still in memory. Raises OSError where the disk refuses it."""
         self.writer.flush()
+        for path in self.folder.glob(PATTERN):
+            flush(path)
 
     def close(self) -> None:
         """Write out what is still in memory, and end."""

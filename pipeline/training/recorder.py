@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 
 from pipeline.device import peak_memory_bytes
+from pipeline.files import flush
 from pipeline.head import Head
 from pipeline.log import log
 from pipeline.monitor.about import markdown_table
@@ -18,7 +20,7 @@ from pipeline.monitor.board import Board
 from pipeline.monitor.checkup import Checkup
 from pipeline.monitor.curves import column_of, columns_of, of_step, of_validation
 from pipeline.monitor.facts import RunFacts
-from pipeline.monitor.journal import EVERY_STEP_UNTIL, Journal, read_records
+from pipeline.monitor.journal import CHECKUPS, EVERY_STEP_UNTIL, FINDINGS, VITALS, Journal, read_records
 from pipeline.monitor.symptoms.finding import Finding
 from pipeline.monitor.table import Table
 from pipeline.monitor.vitals import Vitals
@@ -76,8 +78,15 @@ class Recorder:
         self.since_shown: list[Pace] = []
 
     def state(self) -> dict[str, Any]:
-        """Return what `resume` goes on from, JSON values; curves up to here are on disk then, as the state will be."""
+        """Return what `resume` goes on from, JSON values; all that was written down so far is on disk then.
+
+        A power cut thus takes no record of a step before the state, which is on disk later. Raises OSError where the
+        disk refuses it.
+        """
         self.board.flush()
+        for path in (self.table.path, *(self.journal.folder / name for name in (VITALS, CHECKUPS, FINDINGS))):
+            with suppress(FileNotFoundError):  # removed by someone: the next record makes it again
+                flush(path)
         return {"drawn": self.tally.to_json(), "ledger": self.ledger.to_json()}
 
     def resume(self, saved: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """What a run writes down."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from pipeline.head import Head
 from pipeline.labels import Labels, Region
 from pipeline.monitor.checkup import TrainingCase
 from pipeline.monitor.curves import column_of
-from pipeline.monitor.journal import read_records
+from pipeline.monitor.journal import read_journal, read_records
 from pipeline.monitor.table import read_rows
 from pipeline.training.step import Drawn, StepResult
 from pipeline.training.validate import Validation
@@ -230,6 +231,48 @@ def test_a_resumed_run_remembers_what_was_wrong_and_says_so(
     again.close()
     events = EventAccumulator(str(tmp_path)).Reload()
     assert [told.step for told in events.Tensors("findings_of_steps/text_summary")] == [first.watchdog.noticed[0].step]
+
+
+def test_what_was_written_down_is_on_disk_before_the_state_is(
+    facts, batch, result, make_recorder, tmp_path, monkeypatch
+) -> None:
+    on_disk: dict[int, int] = {}  # bytes by the number of the file
+    names: set[str] = set()
+    real = os.fsync
+
+    def noting(descriptor: int) -> None:
+        real(descriptor)
+        status = os.fstat(descriptor)
+        on_disk[status.st_ino] = status.st_size
+        if status.st_ino == tmp_path.stat().st_ino:
+            names.update(path.name for path in tmp_path.iterdir())
+
+    monkeypatch.setattr(os, "fsync", noting)
+    recorder = make_recorder(tmp_path, facts.head)
+    for step in range(1, 31):
+        recorder.step(step, 40, outside(batch), result, lr=0.01, wait_s=0.1, step_s=0.5)
+    recorder.validation(30, Validation({"bone": 0.5, "gland": 0.5}, 0.5, {}))
+    assert read_journal(tmp_path).noticed and read_records(tmp_path).checkups
+    recorder.state()
+    written = {path.name: path.stat() for path in tmp_path.iterdir()}
+    assert len(written) == 6 and {"train.csv", "vitals.jsonl", "checkups.jsonl", "findings.jsonl"} < written.keys()
+    assert written.keys() <= names
+    assert {name: on_disk.get(file.st_ino) for name, file in written.items()} == {
+        name: file.st_size for name, file in written.items()
+    }
+    recorder.close()
+    assert {path.name: path.stat().st_size for path in tmp_path.iterdir()} == {
+        name: file.st_size for name, file in written.items()
+    }  # nothing was still in memory
+
+
+def test_a_file_that_was_removed_does_not_keep_a_state_from_being_saved(
+    facts, batch, result, make_recorder, tmp_path
+) -> None:
+    recorder = make_recorder(tmp_path, facts.head)
+    (tmp_path / "checkups.jsonl").unlink()
+    recorder.step(1, 3, batch, result, lr=0.01, wait_s=0.1, step_s=0.5)
+    assert recorder.state()["drawn"]
 
 
 def test_what_training_gave_is_counted_on_after_a_resume(facts, batch, result, make_recorder, tmp_path) -> None:
