@@ -1,13 +1,17 @@
 """Trainings in folders, and how each stands: finished, going on, interrupted, or ended by an error."""
 
+import math
 import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from pipeline.errors import UserError
-from pipeline.monitor.journal import CHECKUPS, FACTS, VITALS, Records
+from pipeline.files import read_json
+from pipeline.monitor.journal import CHECKUPS, FACTS, VITALS, Records, read_facts
+from pipeline.monitor.vitals import Vitals
 from pipeline.training.ending import read_ending
 from pipeline.training.owner import is_alive
 from pipeline.work import DONE, RUN
@@ -15,8 +19,11 @@ from pipeline.work import DONE, RUN
 LEFT_BY_RUNS = (RUN, FACTS, VITALS, CHECKUPS, DONE)
 FOLDS = r"fold\d+|all"
 DEEPEST = 3  # folders between one that is given and a work folder
-SILENT_S = 300.0  # a run that wrote nothing for longer, and for longer than twenty of its steps, has stopped
+# A run on another machine that wrote nothing for longer than each of these has stopped, as far as can be told.
+SILENT_S = 300.0
 SILENT_STEPS = 20
+SILENT_RECORDS = 3  # times the steps between two records
+SILENT_VALIDATION_S = 3600.0  # where one is due: it writes nothing until it is done
 FAILED = "ended by an error"
 GOES_ON = "the same command goes on"
 
@@ -83,8 +90,8 @@ def is_run(folder: Path) -> bool:
     return re.fullmatch(FOLDS, folder.resolve().name) is not None and not any(folder.iterdir())
 
 
-def standing_of(run: Path, records: Records, step_s: float = 0.0) -> Standing:
-    """Return how a training stands. step_s: how long a step takes, by which its silence is judged."""
+def standing_of(run: Path, records: Records) -> Standing:
+    """Return how a training stands: by its process where that is known, else by how long it has been silent."""
     if (run / DONE).exists():
         return Standing("done", "finished")
     ending = read_ending(run)
@@ -99,15 +106,46 @@ def standing_of(run: Path, records: Records, step_s: float = 0.0) -> Standing:
         return Standing("killed", f"its process is gone without a word, as after a kill; {GOES_ON}")
     silent_s = silence_s(run)
     sentence = f"{'not finished; last record' if records.vitals else 'begun'} {in_words(silent_s)} ago"
-    if silent_s < max(SILENT_S, SILENT_STEPS * step_s):
+    if alive or silent_s < longest_silence_s(run, records):
         return Standing("running" if records.vitals or alive else "begun", sentence, running=True)
     return Standing(f"silent for {in_clock(silent_s)}", sentence)
 
 
 def silence_s(run: Path) -> float:
     """Return the seconds since a training last wrote something down."""
-    latest = next((path for path in (run / VITALS, run / RUN) if path.exists()), run)
-    return max(0.0, time.time() - latest.stat().st_mtime)
+    written = [path for path in (run / VITALS, run / CHECKUPS, run / RUN) if path.exists()] or [run]
+    return max(0.0, time.time() - max(path.stat().st_mtime for path in written))
+
+
+def longest_silence_s(run: Path, records: Records) -> float:
+    """Return the seconds for which a training that goes on may write nothing."""
+    if not records.vitals:
+        return SILENT_S
+    last, apart = records.vitals[-1], steps_apart(records.vitals)
+    validation_s = SILENT_VALIDATION_S if last.step + apart >= next_validation(run, records) else 0.0
+    return max(SILENT_S, max(SILENT_STEPS, SILENT_RECORDS * apart) * last.step_s, validation_s)
+
+
+def steps_apart(vitals: Sequence[Vitals]) -> int:
+    """Return the most steps between the last records; vitals: at least one.
+
+    Up to step 100 there is a record a step, and only steps that are logged have what is measured now and then: between
+    those lies what will lie between all.
+    """
+    measured = [record.step for record in vitals if record.image_std is not None][-SILENT_RECORDS:]
+    return max((later - earlier for earlier, later in pairwise([*measured, vitals[-1].step])), default=1)
+
+
+def next_validation(run: Path, records: Records) -> float:
+    """Return the step after which a training validates next, infinity where that is not known."""
+    try:
+        every = read_json(run / RUN)["keys"]["train.validate_every_steps"]
+        end = read_facts(run).steps
+    except (UserError, KeyError, TypeError):
+        return math.inf
+    before = records.checkups[-1].step if records.checkups else 0
+    due = (before // every + 1) * every
+    return due if end is None else min(due, end)
 
 
 def in_words(seconds: float) -> str:

@@ -47,7 +47,7 @@ def line_of(run: Path, evidence: Evidence) -> tuple[list[str], Standing]:
     speed = float(steps[-1]["patches_per_second"]) if steps else None
     length, batch = length_and_batch(run, evidence)
     best = max(scores, key=itemgetter(0), default=None)  # of equal ones the first, which training keeps
-    standing = standing_of(run, evidence.written.records, batch / speed if batch and speed else 0.0)
+    standing = standing_of(run, evidence.written.records)
     left_s = (length - done) * batch / speed if length and batch and speed and standing.running else None
     cells = [
         str(run),

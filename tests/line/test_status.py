@@ -11,20 +11,23 @@ import pytest
 from pipeline.cli import main
 from pipeline.config.config import Config
 from pipeline.errors import ExitCode, UserError
+from pipeline.files import read_json, write_json
 from pipeline.stages import status
 from pipeline.training.ending import ending_told
 
 
 @pytest.fixture
 def works(trained: Path, tmp_path: Path) -> Path:
-    """Return a folder with a finished training, one that seems to go on, and one that has long been silent."""
+    """Return a folder with a finished training, one that seems to go on, and a silent one of another machine."""
     for name in ("finished", "going", "silent"):
         shutil.copytree(trained, tmp_path / "runs" / name)
     for name in ("going", "silent"):
         (tmp_path / "runs" / name / "train/fold0/done.json").unlink()
+    silent = tmp_path / "runs/silent/train/fold0"
+    write_json(silent / "owner.json", read_json(silent / "owner.json") | {"processes": "elsewhere"})
     before = time.time() - 2 * 3600 - 61
-    for file in ("vitals.jsonl", "run.json"):
-        os.utime(tmp_path / "runs/silent/train/fold0" / file, (before, before))
+    for file in ("vitals.jsonl", "checkups.jsonl", "run.json"):
+        os.utime(silent / file, (before, before))
     return tmp_path / "runs"
 
 

@@ -4,13 +4,17 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import Interrupted, UserError
 from pipeline.files import read_json, write_json
+from pipeline.monitor.checkup import Checkup
+from pipeline.monitor.facts import RunFacts
 from pipeline.monitor.journal import Records
+from pipeline.monitor.vitals import Vitals
 from pipeline.stages.runs import runs_under, standing_of
 from pipeline.training.ending import ending_told
 from pipeline.training.owner import Owner
@@ -81,11 +85,70 @@ def test_a_training_whose_process_is_gone_was_killed(run: Path) -> None:
     assert standing_of(run, NOTHING).running  # nobody knows here
 
 
+def silent_for(run: Path, seconds: float, records: Records = NOTHING) -> str:
+    """Return how a training stands of which nobody knows whether its process lives, after so many silent seconds."""
+    before = time.time() - seconds
+    for path in run.iterdir():
+        os.utime(path, (before, before))
+    return standing_of(run, records).word
+
+
+def logged(every: int, last: int, step_s: float) -> list[Vitals]:
+    """Return the vitals of a run that logs one step in `every`, as they are up to a step."""
+    steps = [step for step in range(1, last + 1) if step <= 100 or step % every == 0]
+    return [
+        Vitals(
+            step, 1.0, 0.01, 1.0, -1.0, 1.0, {}, {}, 0.0, step_s, 0, (),
+            image_std=1.0 if step <= 50 or step % every == 0 else None,
+        )
+        for step in steps
+    ]  # fmt: skip
+
+
+def validated(step: int) -> Checkup:
+    return Checkup(step, {}, {}, {}, {}, {}, {}, {}, {})
+
+
 def test_a_training_that_has_long_been_silent_is_not_called_running(run: Path) -> None:
-    before = time.time() - 3661
-    os.utime(run / "run.json", (before, before))
-    assert standing_of(run, NOTHING).word == "silent for 1:01:01"
-    assert standing_of(run, NOTHING, step_s=200.0).running  # for less than twenty of its steps
+    assert silent_for(run, 299) == "begun"
+    assert silent_for(run, 3661) == "silent for 1:01:01"
+    assert silent_for(run, 3661, Records(logged(1, 60, 200.0), [])) == "running"  # for less than twenty of its steps
+
+
+@pytest.mark.parametrize("last", [100, 150, 1000])
+def test_silence_is_judged_by_how_far_apart_the_records_are(run: Path, last: int) -> None:
+    records = Records(logged(50, last, 10.0), [])  # one in 500 s
+    assert silent_for(run, 1400, records) == "running"
+    assert silent_for(run, 1600, records) == "silent for 0:26:40"
+    assert silent_for(run, 400, Records(logged(10, last, 1.0), [])) == "silent for 0:06:40"
+
+
+def test_a_training_whose_process_lives_is_running_however_long_it_is_silent(run: Path) -> None:
+    Owner(run)
+    assert silent_for(run, 86400, Records(logged(10, 200, 1.0), [])) == "running"
+
+
+@pytest.mark.parametrize(
+    ("last", "validations", "validates"),
+    [(240, [], False), (250, [], True), (250, [250], False), (490, [250], False), (600, [250, 500], True)],
+)
+def test_a_training_that_validates_may_be_silent_for_an_hour(
+    run: Path, last: int, validations: list[int], validates: bool
+) -> None:
+    facts = RunFacts("net", "softmax", 2, ("a",), ("a",), {}, None, 0.1, 0, 1, False, {}, steps=600)
+    write_json(run / "run.json", {"keys": {"train.validate_every_steps": 250}})
+    write_json(run / "health.json", asdict(facts))
+    records = Records(logged(5, last, 1.0), [validated(step) for step in validations])
+    assert silent_for(run, 3500, records) == ("running" if validates else "silent for 0:58:20")
+    assert silent_for(run, 3661, records) == "silent for 1:01:01"
+
+
+def test_the_end_of_a_validation_is_heard(run: Path) -> None:
+    records = Records(logged(10, 250, 1.0), [validated(250)])
+    (run / "vitals.jsonl").touch()
+    assert silent_for(run, 400, records) == "silent for 0:06:40"
+    (run / "checkups.jsonl").touch()
+    assert standing_of(run, records).word == "running"
 
 
 def test_a_finished_training_is_done_whatever_was_before(run: Path) -> None:
