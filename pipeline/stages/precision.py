@@ -13,23 +13,42 @@ from pipeline.model import ModelFacts
 from pipeline.nets.convolution import right_in_cpu_bfloat16
 from pipeline.sampling.batch import make_batch
 from pipeline.sampling.index import Index
+from pipeline.training.checkpoint import State
+from pipeline.training.distributed import Ranks
 from pipeline.training.trial import Trial
 
 
-def choose_amp(
-    config: Config, net: nn.Module, loss: Loss, facts: ModelFacts, index: Index, device: torch.device, ranks: int
+def amp_of_run(
+    config: Config, net: nn.Module, loss: Loss, facts: ModelFacts, index: Index, ranks: Ranks, saved: State | None
 ) -> torch.dtype | None:
-    """Return the type of mixed precision, None for float32. ranks: how many share a batch.
+    """Return the type of mixed precision, the same on all ranks: that of the saved state, else chosen by the first one.
+
+    None stands for float32.
+    """
+    if saved is not None:
+        amp = resumed_amp(dtype_called(saved.facts["amp"]), config, net, ranks.device)
+    else:
+        chosen = choose_amp(config, net, loss, facts, index, ranks) if ranks.is_first else None
+        amp = dtype_called(ranks.of_first(None if chosen is None else str(chosen).removeprefix("torch.")))
+    log.info("forward pass in %s", "float32" if amp is None else amp)
+    return amp
+
+
+def choose_amp(
+    config: Config, net: nn.Module, loss: Loss, facts: ModelFacts, index: Index, ranks: Ranks
+) -> torch.dtype | None:
+    """Return the type in which a run begins.
 
     On a CPU networks with convolutions of others get bfloat16 only where it is asked for: torch's gradients may be
     wrong there, see `nets.convolution.Convolution`.
     """
+    device = ranks.device
     if device.type == "cpu" and not right_in_cpu_bfloat16(net):
         if config.train.amp == "bf16":
             name = config.net.name
             log.warning("train.amp=bf16: on a CPU gradients of %s may be wrong where an axis has 2 voxels", name)
         return amp_dtype(config.train.amp, device)
-    at_once = config.sample.model_copy(update={"batch": config.sample.batch // (config.train.accumulate * ranks)})
+    at_once = config.sample.model_copy(update={"batch": config.sample.batch // (config.train.accumulate * ranks.count)})
     make = partial(make_batch, index, at_once, config.augment, facts.intensity, config.seed, 1)
     return amp_dtype(config.train.amp, device, Trial(net, loss, make, device))
 

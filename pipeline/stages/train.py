@@ -34,7 +34,7 @@ from pipeline.sampling.index import Index, build_index, has_any
 from pipeline.sampling.loader import batches
 from pipeline.sampling.statistics import case_shares, dominant_cases
 from pipeline.stages.data import training_cases
-from pipeline.stages.precision import choose_amp, dtype_called, resumed_amp
+from pipeline.stages.precision import amp_of_run
 from pipeline.stages.recomputing import recompute_mode
 from pipeline.stages.run_facts import run_facts
 from pipeline.stages.torch_setup import loader_workers, set_up_torch
@@ -242,24 +242,19 @@ def train(
     )
     owner = Owner(folder) if ranks.is_first else None
     saved = common_state(folder / STATE, ranks)
-    if saved is None:
-        chosen = choose_amp(config, net, loss, facts, index, device, ranks.count) if ranks.is_first else None
-        amp = dtype_called(ranks.of_first(None if chosen is None else str(chosen).removeprefix("torch.")))
-    else:
-        amp = resumed_amp(dtype_called(saved.facts["amp"]), config, net, device)
-    log.info("forward pass in %s", "float32" if amp is None else amp)
     has_model = ranks.of_first(saved is not None and model_stands(folder / MODEL, saved))
-    validates_again = saved is not None and (not has_model or saved.facts["progress"]["validated"] < saved.step)
+    amp = amp_of_run(config, net, loss, facts, index, ranks, saved)
     step = Step(
         net, loss, make_optimiser(net, section), device=device, amp=amp, clip=section.clip,
         accumulate=section.accumulate, ranks=ranks, compile=section.compile, all_used=all_used,
     )  # fmt: skip
     recorder = None
     if ranks.is_first:
-        health = run_facts(config, facts.head, net, loss.terms, cases.training, ranks=ranks.count, amp=amp)
+        validates_again = saved is not None and (not has_model or saved.facts["progress"]["validated"] < saved.step)
         recorder = Recorder(
-            folder, facts.head, list(loss.terms), list(index.cases), device, facts=health,
-            every=section.log_every_steps, after_step=saved.step if saved else 0,
+            folder, facts.head, list(loss.terms), list(index.cases), device, every=section.log_every_steps,
+            facts=run_facts(config, facts.head, net, loss.terms, cases.training, ranks=ranks.count, amp=amp),
+            after_step=saved.step if saved else 0,
             after_validation=saved.step - 1 if saved and validates_again else None,
             about=about(config, facts, cases.training, cases.validation),
         )  # fmt: skip
