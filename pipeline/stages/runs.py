@@ -104,17 +104,19 @@ def standing_of(run: Path, records: Records) -> Standing:
         return Standing(FAILED, f"{FAILED} in step {records.vitals[-1].step}", failed=True)
     if alive is False:
         return Standing("killed", f"its process is gone without a word, as after a kill; {GOES_ON}")
-    silent_s = silence_s(run)
+    silent_s = silence_s(run, records)
     sentence = f"{'not finished; last record' if records.vitals else 'begun'} {in_words(silent_s)} ago"
     if alive or silent_s < longest_silence_s(run, records):
         return Standing("running" if records.vitals or alive else "begun", sentence, running=True)
     return Standing(f"silent for {in_clock(silent_s)}", sentence)
 
 
-def silence_s(run: Path) -> float:
-    """Return the seconds since a training last wrote something down."""
-    written = [path for path in (run / VITALS, run / CHECKUPS, run / RUN) if path.exists()] or [run]
-    return max(0.0, time.time() - max(path.stat().st_mtime for path in written))
+def silence_s(run: Path, records: Records) -> float:
+    """Return the seconds since a training last wrote a record, or else since it began."""
+    names = (VITALS, CHECKUPS) if records.checkups else (VITALS,)
+    written = [run / name for name in names if (run / name).exists()]
+    begun = run / RUN if (run / RUN).exists() else run
+    return max(0.0, time.time() - max(path.stat().st_mtime for path in written or [begun]))
 
 
 def longest_silence_s(run: Path, records: Records) -> float:
