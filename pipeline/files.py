@@ -48,6 +48,18 @@ def has_ended(process: int) -> bool:
     return False
 
 
+def started(process: int) -> str | None:
+    """Return when a process was started, by the kernel's clock; None where it has ended, or the system does not tell.
+
+    An id is given again; an id and this are not.
+    """
+    try:
+        state, *others = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if state == "Z" else others[18]
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove temporary files of processes that died; young ones of another machine may still be written to."""
     for path in folder.glob(f"{TEMPORARY_PREFIX}*"):

@@ -14,7 +14,6 @@ from rich.table import Column, Table
 from rich.text import Text
 
 log = logging.getLogger("hounsfield")
-_console = Console(stderr=True)  # shared, so that log lines appear above a progress bar and not inside it
 
 PROGRESS_LINE_EVERY_S = 10.0
 PROSE_COLUMNS = 140  # of text that is wrapped for a file or a pipe, which has no width of its own
@@ -22,12 +21,25 @@ STYLES = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "re
 PREFIXES = {logging.WARNING: "warning: ", logging.ERROR: "error: ", logging.CRITICAL: "internal error: "}
 
 
+class _Console(Console):
+    """A console that falls silent where what read it has ended, as `tee` does by Ctrl-C; rich would end the program."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
+_console = _Console(stderr=True)  # shared, so that log lines appear above a progress bar and not inside it
+
+
 class ConsoleHandler(logging.Handler):
     """Writes records to stderr: coloured on a terminal, plain unwrapped lines elsewhere."""
 
     def emit(self, record: logging.LogRecord) -> None:
         text = Text(PREFIXES.get(record.levelno, "") + record.getMessage(), style=STYLES.get(record.levelno, ""))
-        _console.print(text, soft_wrap=True)
+        try:
+            _console.print(text, soft_wrap=True)
+        except OSError:  # the terminal is closed, or the disk of the file that it goes to is full
+            _console.quiet = True
 
 
 class FileHandler(logging.Handler):

@@ -149,12 +149,12 @@ def spawning(threads: int) -> Iterator[None]:
     """Start processes that numeric libraries give `threads` threads each, and that leave signals to their parent.
 
     A terminal or a job scheduler signals the whole process group, while only the parent knows what to do about it:
-    the processes inherit a mask that blocks SIGINT, SIGTERM and SIGUSR1 from their first instruction on.
+    the processes inherit a mask that blocks SIGINT, SIGTERM, SIGUSR1 and SIGHUP from their first instruction on.
     """
     resource_tracker.ensure_running()  # started later, it would lift the mask
     given = os.environ.get("OMP_NUM_THREADS")
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # read when NumPy is loaded: too late to set it in there
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1})
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP})
     try:
         yield
     finally:

@@ -30,6 +30,26 @@ def test_the_console_has_lines_as_they_are_and_a_word_before_warnings(capsys: py
     assert shown.err == f"step 5 [bold] of /a/very/long/path/{'x' * 200}\nwarning: careful\nerror: broken\n"
 
 
+@pytest.mark.parametrize("reader", ["true", "head -c 1 > /dev/null", "exec > /dev/full; cat"])
+def test_a_line_that_nobody_reads_does_not_end_the_command(reader: str, tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from pipeline import log; log.start(Path('all.log'))\n"
+        "for line in range(200): log.log.info('line %d %s', line, 'x' * 4096)\n"
+        "Path('end').touch()"
+    )
+    (tmp_path / "code.py").write_text(code)
+    shell = f"PYTHONPATH={ROOT} {sys.executable} code.py 2>&1 | ({reader})"
+    subprocess.run(["bash", "-c", shell], cwd=tmp_path, stderr=subprocess.DEVNULL, timeout=60)
+    assert (tmp_path / "end").exists()
+    assert (tmp_path / "all.log").read_text().count("\n") == 200
+
+
+def test_the_console_of_a_full_disk_does_not_end_the_command(tmp_path: Path) -> None:
+    code = "from pipeline import log; log.start(); log.log.info('a line'); log.log.info('another'); print('end')"
+    shell = f'PYTHONPATH={ROOT} {sys.executable} -c "{code}" 2> /dev/full'
+    assert subprocess.run(["bash", "-c", shell], capture_output=True, text=True).stdout == "end\n"
+
+
 def test_the_file_has_everything_with_tracebacks_and_is_continued(tmp_path: Path) -> None:
     file = tmp_path / "log" / "train.log"
     for run in ("first", "second"):

@@ -10,7 +10,7 @@ import uuid
 from pathlib import Path
 
 from pipeline.errors import Superseded, UserError
-from pipeline.files import has_ended, process_space, read_json, write_json
+from pipeline.files import has_ended, process_space, read_json, started, write_json
 
 FILE = "owner.json"
 
@@ -23,6 +23,7 @@ class Owner:
         self.token = uuid.uuid4().hex
         since = time.strftime("%Y-%m-%d %H:%M:%S %z")
         here = {"host": platform.node(), "processes": process_space(), "process": os.getpid()}
+        here["started"] = started(os.getpid())
         write_json(self.path, {"token": self.token, **here, "since": since})
 
     def check(self) -> None:
@@ -42,6 +43,7 @@ def is_alive(folder: Path) -> bool | None:
         found = read_json(folder / FILE)
         if found["processes"] != process_space():
             return None
-        return not has_ended(int(found["process"]))
+        process = int(found["process"])
+        return not has_ended(process) and found.get("started") in (None, started(process))
     except (UserError, KeyError, TypeError, ValueError):
         return None

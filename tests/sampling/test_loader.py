@@ -158,7 +158,7 @@ def test_a_worker_outlives_the_signals_that_ask_a_run_to_stop(index):
     with closing(stream(index, 0, 1000, 1)) as items:
         next(items)
         (process,) = started(before)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
             os.kill(process.pid, number)
         assert [next(items).draws[0].key[1] for _ in range(6)] == [1, 2, 3, 4, 5, 6]
         assert started(before) == [process]
