@@ -129,7 +129,8 @@ def test_a_run_that_goes_on_is_told_with_its_silence(
     with file.open("a") as torn:
         torn.write('{"step": 61, "lo')
     an_hour_ago = time.time() - 3600
-    os.utime(file, (an_hour_ago, an_hour_ago))
+    for path in file.parent.iterdir():
+        os.utime(path, (an_hour_ago, an_hour_ago))
     with caplog.at_level("INFO"):
         assert told(work, capsys)[0] == ExitCode.DONE
     assert "step 60, 0 validations, not finished; last record 60 minutes ago" in caplog.text
