@@ -6,8 +6,9 @@ python bench/kill.py --kills 12 --signal term --work /tmp/kills
 Each attempt is the same command. At a random moment it is stopped (SIGSTOP), so that its files say what it is at, and
 then killed (SIGKILL), or asked to end (SIGTERM) and let go on. Half of the kills come at any moment: in the start,
 by its share of the time that the run left alone took, or in or after any step that is left. The others wait for the
-next moment of saving, of validation, or in which a start writes. After six kills a run is let go to its end. Every
-second run has a loader process. Exits with 1 where a run did not go on, ended with other bits or left something behind;
+next moment of saving, of validation, of writing the model after one, or in which a start writes. States are saved at
+the steps of validations, too, before and after them. After six kills a run is let go to its end. Every second run has a
+loader process. Exits with 1 where a run did not go on, ended with other bits, rows or curves, or left something behind;
 its folder is then kept. Ctrl-C or SIGTERM end it with what was seen so far.
 """
 
@@ -35,10 +36,11 @@ from pipeline.training.notice import MARGIN_S
 
 SIGNALS = {"kill": [signal.SIGKILL], "term": [signal.SIGTERM], "both": [signal.SIGKILL, signal.SIGTERM]}
 ANY = None
-AIMS = (ANY, Place.SAVING, ANY, Place.VALIDATION, ANY, Place.SAVING, ANY, Place.START)  # of one kill after the other
+AIMS = (ANY, Place.SAVING, ANY, Place.VALIDATION, ANY, Place.MODEL, ANY, Place.START)  # of one kill after the other
 KILLS_OF_A_RUN = 6
-LONGEST_DELAY_S = {Place.SAVING: 0.01, Place.VALIDATION: 0.5, Place.START: 0.1}  # after such a moment is seen
-POLL_S = {Place.SAVING: 0.0005, Place.START: 0.0005}  # they are over soon
+# After such a moment is seen.
+LONGEST_DELAY_S = {Place.SAVING: 0.01, Place.MODEL: 0.005, Place.VALIDATION: 0.5, Place.START: 0.1}
+POLL_S = {Place.SAVING: 0.0005, Place.MODEL: 0.0005, Place.START: 0.0005}  # they are over soon
 CALM_POLL_S = 0.005
 HUNG_AFTER_S = 180.0
 ORPHANS_END_WITHIN_S = 30.0  # busy cores: one that is starting must first come to read its pipe
@@ -196,6 +198,8 @@ def is_at(attempt: Attempt, aim: Place | None) -> bool:
     """Say whether a process is where a kill is aimed at."""
     if aim in (Place.SAVING, Place.START):  # quickly, as it does not take long
         return bool(attempt.temporaries())
+    if aim is Place.MODEL:
+        return attempt.writes_model()
     return aim is ANY or attempt.place() is aim
 
 

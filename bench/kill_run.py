@@ -5,17 +5,22 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from tensorboard.backend.event_processing.event_accumulator import STORE_EVERYTHING_SIZE_GUIDANCE, EventAccumulator
+
 from pipeline.files import TEMPORARY_PREFIX, hash_file, read_json
+from pipeline.log import listed
+from pipeline.monitor.curves import column_of
+from pipeline.monitor.symptoms.data import STARVED
 from pipeline.monitor.table import read_rows
 
 ROOT = Path(__file__).resolve().parents[1]
-STEPS, VALIDATE_EVERY, SAVE_EVERY = 100, 25, 4
+STEPS, VALIDATE_EVERY, SAVE_EVERY = 100, 25, 5  # so that a kill may come between a state and the validation of its step
 SETTINGS = (
     "prepare.spacing_mm=[8, 8, 8]", "prepare.workers=0", "sample.patch_vox=[16, 16, 16]", "sample.batch=2",
     "net.options={channels: [4, 8], decoder_convolutions: 1}", "loss.name=dice_topk", "infer.overlap=0.25",
@@ -23,7 +28,7 @@ SETTINGS = (
     "train.threads=1", f"train.validate_every_steps={VALIDATE_EVERY}", f"train.save_every_steps={SAVE_EVERY}",
     "train.log_every_steps=1",
 )  # fmt: skip
-# Differs every time; findings as one of them is about waiting for data.
+# Differs every time; the number of findings as one of them, STARVED, is about waiting for data.
 CLOCK = {
     "patches_per_second", "wait_share", "memory_bytes", "memory_gib", "findings", "wait_s", "step_s", "since_start",
 }  # fmt: skip
@@ -35,6 +40,7 @@ class Place(StrEnum):
     START = "start"
     STEP = "step"
     SAVING = "saving"
+    MODEL = "model"
     VALIDATION = "validation"
     END = "after the end"
 
@@ -89,6 +95,10 @@ class Attempt:
                 continue
         return [name for name in found if f"-{self.process.pid}-" in name]
 
+    def writes_model(self) -> bool:
+        """Say whether this attempt is writing the model: the validation is written down, and no state knows of it."""
+        return any(name.endswith("-model") for name in self.temporaries())
+
     def last_step(self) -> int | None:
         """Return the last step that this attempt has finished, None as long as there is none."""
         steps = re.findall(rf"step (\d+)/{STEPS}:", self.logged())
@@ -103,13 +113,13 @@ class Attempt:
         if last is None and continued is None:
             return Place.START
         if self.temporaries():
-            return Place.SAVING
-        if last is None:
-            last = newest_state(self.work)
-            validated = progress_of(self.work, last)["validated"] == last
-        else:
-            validated = f"step {last}: validation" in logged
-        return Place.VALIDATION if last % VALIDATE_EVERY == 0 and not validated else Place.STEP
+            return Place.MODEL if self.writes_model() else Place.SAVING
+        began_at = int(continued[1]) if continued else 0
+        last = began_at if last is None else last
+        if last % VALIDATE_EVERY or f"step {last}: validation" in logged:
+            return Place.STEP
+        validated = last == began_at and progress_of(self.work, last)["validated"] == last
+        return Place.STEP if validated else Place.VALIDATION
 
     def longest_operation_s(self) -> float:
         """Return the seconds that the run gives as those of its longest operation; 1, where all are shorter."""
@@ -151,15 +161,35 @@ def differences(work: Path, alone: Path) -> Iterator[str]:
         del each["progress"]["seconds"]
     if facts[0] != facts[1]:
         yield "state.json has other facts"
-    for name, read in (("train.csv", read_rows), ("vitals.jsonl", read_lines), ("checkups.jsonl", read_lines)):
+    for name, read in TABLES.items():
         if without_clock(read(ours / name)) != without_clock(read(theirs / name)):
             yield f"{name} has other rows"
+    points, expected = read_curves(ours), read_curves(theirs)
+    if others := [tag for tag in sorted(points | expected) if points.get(tag) != expected.get(tag)]:
+        yield f"the event files have other points of {listed(others)}"
     yield from (f"{path} is left over" for path in sorted(work.rglob(f"{TEMPORARY_PREFIX}*")))
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Return the records of a file that has one a line."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def read_findings(path: Path) -> list[dict[str, Any]]:
+    """Return what was found, but for the finding that rests on measured times."""
+    return [finding for finding in read_lines(path) if finding["name"] != STARVED]
+
+
+TABLES: dict[str, Callable[[Path], list[dict[str, Any]]]] = {
+    "train.csv": read_rows, "vitals.jsonl": read_lines, "checkups.jsonl": read_lines, "findings.jsonl": read_findings,
+}  # fmt: skip
+
+
+def read_curves(run: Path) -> dict[str, list[tuple[int, float]]]:
+    """Return (step, value) of every point that TensorBoard shows of a run, by tag, without what differs every time."""
+    events = EventAccumulator(str(run), STORE_EVERYTHING_SIZE_GUIDANCE).Reload()
+    tags = [tag for tag in events.Tags()["scalars"] if column_of(tag) not in CLOCK]
+    return {tag: [(point.step, point.value) for point in events.Scalars(tag)] for tag in tags}
 
 
 def without_clock(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

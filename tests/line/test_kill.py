@@ -1,5 +1,6 @@
 """A training that is killed at any moment ends with the bits of one that was left alone."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -7,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.kill_run import differences, run_folder
+from bench.kill_run import STEPS, differences, run_folder
+from pipeline.monitor.board import Board
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,6 +40,19 @@ def one_row_less(run: Path, name: str) -> None:
     (run / name).write_text("".join((run / name).read_text().splitlines(keepends=True)[:-1]))
 
 
+def one_finding_more(run: Path, name: str) -> None:
+    with (run / name).open("a") as file:
+        file.write(
+            json.dumps({"step": STEPS, "name": "over-fitting", "evidence": "", "cure": "", "fatal": False}) + "\n"
+        )
+
+
+def one_point_more(run: Path, curve: str) -> None:
+    board = Board(run, after_step=STEPS)
+    board.scalars({curve: 1.0}, STEPS)
+    board.close()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "name"),
@@ -46,6 +61,8 @@ def one_row_less(run: Path, name: str) -> None:
         (one_bit, "model/weights.safetensors"),
         (one_row_less, "train.csv"),
         (one_row_less, "checkups.jsonl"),
+        (one_finding_more, "findings.jsonl"),
+        (one_point_more, "dice/mean"),
         (lambda run, name: (run / name).touch(), ".partial-0-0-left"),
     ],
 )
