@@ -30,14 +30,13 @@ sys.path.pop(0)  # this folder, whose monai.py is not the library
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
-from bench.accuracy_cases import FOLDS, split
+from bench.accuracy_cases import ENDING, FOLDS, case_names, split
 from bench.spread import with_spread
 from pipeline.files import read_json, write_json
 from pipeline.log import table
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLES = 10_000  # of the bootstrap
-ENDING = ".nii.gz"
 MEASURES = {"dice": "Dice", "hd95_mm": "HD95 mm", "nsd": "NSD"}
 CONFIG = ROOT / "configs" / "head_neck.yaml"
 
@@ -73,7 +72,7 @@ def run_recipe(arguments: argparse.Namespace) -> None:
     """Take the raw cases to predictions and write down what each stage took."""
     began = time.monotonic()
     trained_on, predicted = split(arguments.data, arguments.test, arguments.fold)
-    left_out = sorted(set(read_json(arguments.data / "dataset.json")["cases"]) - set(trained_on))
+    left_out = sorted(set(case_names(arguments.data)) - set(trained_on))
     out = arguments.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     keys = [

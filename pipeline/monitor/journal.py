@@ -57,13 +57,16 @@ class Journal:
     def __init__(self, folder: Path, facts: RunFacts, after_step: int = 0, after_checkup: int | None = None) -> None:
         self.folder = folder
         self.whole_checkups = 0
+        self.noted: set[str] = set()
         ends = (after_step, after_step if after_checkup is None else after_checkup)
         for name, make in MAKERS.items():
             records, damage = read_lines(folder / name, make)
             if damage:
                 aside = set_aside(folder / name)
                 log.warning("%s It is now %s, and the run goes on without these records.", damage, aside)
-            self._write(name, [record for record in records if record.step <= ends[is_of_checkup(record)]])
+            kept = [record for record in records if record.step <= ends[is_of_checkup(record)]]
+            self.noted |= {record.finding.name for record in kept if isinstance(record, Noticed)}
+            self._write(name, kept)
         self.tell(facts)
 
     def tell(self, facts: RunFacts) -> None:
@@ -71,8 +74,11 @@ class Journal:
         write_json(self.folder / FACTS, asdict(facts))
 
     def note(self, step: int, findings: Sequence[Finding]) -> None:
-        """Append what was found at a step, which then outlives the records that it was found in."""
+        """Append what was found at a step, each disease once, which then outlives the records that it was found in."""
         for finding in findings:
+            if finding.name in self.noted:
+                continue
+            self.noted.add(finding.name)
             self._append(FINDINGS, Noticed(step, finding))
 
     def add(self, record: Vitals | Checkup) -> None:

@@ -64,12 +64,16 @@ class Watchdog:
         return self.look(record.step) if last or self._is_time(record.step) else []
 
     def replay(self, vitals: Sequence[Vitals], checkups: Iterable[Checkup]) -> None:
-        """See what a run wrote down, in the order in which it happened, and look at how it stands at its end."""
+        """See what a run wrote down, in the order in which it happened: then this is the watchdog that the run had."""
         records: Iterable[Vitals | Checkup] = merge(vitals, checkups, key=attrgetter("step"))
         for record in records:
             self.see(record)
-        if vitals and self.looked_at_step < vitals[-1].step:
-            self.look(vitals[-1].step)
+
+    def look_at_end(self) -> None:
+        """Look at how a run stands after its last step, where that was not looked at."""
+        seen = self.recent or self.first
+        if seen and self.looked_at_step < seen[-1].step:
+            self.look(seen[-1].step)
 
     def look(self, step: int) -> list[Finding]:
         """Find what is wrong now, and return what was not found before."""

@@ -54,6 +54,7 @@ class Evidence(NamedTuple):
             return sorted(found.values(), key=attrgetter("step")), []
         watchdog = Watchdog(self.facts)
         watchdog.replay(*self.written.records)
+        watchdog.look_at_end()
         for noticed in watchdog.noticed:
             name = noticed.finding.name
             found[name] = min(found.get(name, noticed), noticed, key=attrgetter("step"))

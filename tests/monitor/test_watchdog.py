@@ -94,6 +94,9 @@ def test_a_replay_finds_the_same_at_the_same_steps_and_how_the_run_stands(
         if record.step == validation.step:
             live.see(validation)
     replayed.replay(records, [validation])
+    if end > validation.step:
+        assert (replayed.standing, replayed.looked_at_step) == (live.standing, live.looked_at_step)
+    replayed.look_at_end()
     assert replayed.noticed == live.noticed and replayed.checkups == [validation]
     assert replayed.looked_at_step == max(end, validation.step)
     assert replayed.standing == diagnose(records, facts=replace(facts, not_hu={}), checkups=[validation])

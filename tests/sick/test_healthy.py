@@ -113,6 +113,7 @@ def test_a_recorded_healthy_run_raises_nothing(name: str) -> None:
     dog = Watchdog(read_facts(RECORDED / name))
     records = read_records(RECORDED / name)
     dog.replay(*records)
+    dog.look_at_end()
     assert dog.findings == []
     assert (records.vitals[-1].step, len(dog.checkups)) == (600, 4)
 
@@ -141,4 +142,5 @@ def test_the_same_records_with_spoilt_scores_are_sick(name: str, spoil: Callable
     vitals, checkups = read_records(RECORDED / "long")
     dog = Watchdog(read_facts(RECORDED / "long"))
     dog.replay(vitals, [*checkups[:2], *map(spoil, checkups[2:])])
+    dog.look_at_end()
     assert [finding.name for finding in dog.findings] == [name]

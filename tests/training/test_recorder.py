@@ -233,6 +233,23 @@ def test_a_resumed_run_remembers_what_was_wrong_and_says_so(
     assert [told.step for told in events.Tensors("findings_of_steps/text_summary")] == [first.watchdog.noticed[0].step]
 
 
+@pytest.mark.parametrize("stopped", [13, 15, 20, 25])
+def test_what_goes_wrong_shortly_before_a_stop_is_noted_at_the_step_at_which_a_run_left_alone_notes_it(
+    facts, batch, result, make_recorder, tmp_path, stopped
+) -> None:
+    def go_on(recorder, first: int, last: int) -> None:
+        for step in range(first, last + 1):
+            drawn = outside(batch) if step >= 13 else batch
+            recorder.step(step, 40, drawn, result, lr=0.01, wait_s=0.1, step_s=0.5)
+        recorder.close()
+
+    go_on(make_recorder(tmp_path / "alone", facts.head), 1, 40)
+    go_on(make_recorder(tmp_path / "stopped", facts.head), 1, stopped)
+    go_on(make_recorder(tmp_path / "stopped", facts.head, after_step=stopped), stopped + 1, 40)
+    alone, again = (read_journal(tmp_path / name).noticed for name in ("alone", "stopped"))
+    assert again == alone and [noticed.step for noticed in alone] == [20]
+
+
 def test_what_was_written_down_is_on_disk_before_the_state_is(
     facts, batch, result, make_recorder, tmp_path, monkeypatch
 ) -> None:
