@@ -21,6 +21,9 @@ TEMPORARY_PREFIX = ".partial-"
 STALE_AFTER_S = 24 * 3600.0
 STANDS_ALREADY = (errno.ENOTEMPTY, errno.EEXIST)
 CANNOT_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # some network file systems, asked for a folder
+UMASK = os.umask(0)
+os.umask(UMASK)
+READABLE = 0o666 & ~UMASK  # as the user wants new files to be: safetensors lets nobody else read its own
 
 
 def temporary_sibling(path: Path) -> Path:
@@ -98,6 +101,7 @@ def publish(temporary: Path, path: Path) -> None:
     if temporary.is_dir():
         for file in sorted(temporary.rglob("*")):
             if file.is_file():
+                file.chmod(READABLE)
                 flush(file)
         flush(temporary)
         while not _renamed(temporary, path):  # again where another process has put its own there in between

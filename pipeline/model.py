@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -143,6 +144,15 @@ def storable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def read_facts(folder: Path) -> ModelFacts:
     """Return what `model.json` of a model folder says. Raises UserError as `Model.load` does; weights are not read."""
     return facts_of(read_description(folder), folder)
+
+
+def is_whole(folder: Path) -> bool:
+    """True for a model folder with the facts and the weights that were written, the network aside."""
+    try:
+        read_weights(read_description(folder), folder)
+    except (UserError, OSError, SafetensorError):
+        return False
+    return True
 
 
 def hash_of(folder: Path) -> str:

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from pipeline.config.prepare import check_shard
-from pipeline.config.section import Count, Device, Location, Section
+from pipeline.config.section import Count, Device, Location, Section, Threads
 
 
 class InferSection(Section):
@@ -21,7 +21,7 @@ class InferSection(Section):
     windows: Count = Field(2, description="windows in one forward pass")
     engine: Literal["torch"] = "torch"
     device: Device = Field("auto", description="auto, cpu, cuda or cuda:N")
-    threads: Count | Literal["auto"] = Field("auto", description="on the CPU; auto: its cores, or OMP_NUM_THREADS")
+    threads: Threads | Literal["auto"] = Field("auto", description="on the CPU; auto: its cores, or OMP_NUM_THREADS")
     amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
     shard: str = Field("1/1", description="predict every n-th case only, as i/n")
 

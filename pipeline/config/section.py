@@ -26,6 +26,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=1e-6, le=1e6)]  # sums of these stay exact enough, and above 0, in float32
 Count = Annotated[int, Field(ge=1)]
+Threads = Annotated[int, Field(ge=1, le=1024)]
 Natural = Annotated[int, Field(ge=0)]
 Device = Annotated[str, AfterValidator(check_device)]
 Location = Annotated[Path, AfterValidator(expand_home)]

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.config.section import Count, Device, Location, Natural, Positive, Section
+from pipeline.config.section import Count, Device, Location, Natural, Positive, Section, Threads
 
 LONGEST_WARMUP = 50
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -17,7 +17,7 @@ class TrainSection(Section):
     )
     fold: Natural | Literal["all"] = Field(0, description="fold held out for validation; all: none is held out")
     device: Device = Field("auto", description="auto, cpu, cuda or cuda:N")
-    threads: Count | Literal["auto"] = Field(
+    threads: Threads | Literal["auto"] = Field(
         "auto", description="on the CPU; auto: its cores less sample.workers, or OMP_NUM_THREADS"
     )
     amp: Literal["auto", "off", "bf16", "fp16"] = Field("auto", description="numeric type of the forward pass")

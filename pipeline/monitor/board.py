@@ -13,6 +13,7 @@ from torch.utils.tensorboard import FileWriter
 from torch.utils.tensorboard.summary import custom_scalars, histogram, text
 
 from pipeline.files import flush
+from pipeline.log import log
 from pipeline.monitor.curves import PAGES
 from pipeline.monitor.events import PATTERN, forget
 
@@ -39,6 +40,8 @@ class Board:
     ) -> None:  # fmt: skip
         last_validation = after_step if after_validation is None else after_validation
         last = dict.fromkeys(AT_START, -1) | dict.fromkeys(OF_VALIDATIONS, last_validation)
+        if after_step and not any(folder.glob(PATTERN)):
+            log.warning("%s: the curves of the run so far are gone; TensorBoard shows it from here on", folder)
         forget(folder, lambda tag: last.get(tag.partition("/")[0], after_step))
         self.folder = folder
         self.writer = FileWriter(str(folder), flush_secs=FLUSH_EVERY_S)

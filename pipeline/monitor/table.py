@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.files import replacing
+from pipeline.log import log
 
 
 class Table:
@@ -18,6 +19,8 @@ class Table:
         self.columns = columns
         ends = (after_step, after_step if after_score is None else after_score)
         kept = [row for row in read_rows(path) if int(row["step"]) <= ends[not row.get("loss")]]
+        if after_step and not any(row.get("loss") for row in kept):
+            log.warning("%s: the rows of the run so far are gone; it goes on without them", path)
         with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns, extrasaction="ignore")
             writer.writeheader()

@@ -26,11 +26,21 @@ def run(config: Config, folders: Sequence[Path] = ()) -> ExitCode:
     damage: list[str] = []
     for folder in runs:
         evidence = evidence_of(folder)
-        cells, standing = line_of(folder, evidence)
+        damage += evidence.damage
+        try:
+            cells, standing = line_of(folder, evidence)
+        except (
+            TypeError,
+            ValueError,
+            KeyError,
+            AttributeError,
+        ) as error:  # records that others wrote
+            lines.append([str(folder), *[""] * (len(COLUMNS) - 2), "records damaged"])
+            damage.append(f"{folder}: its records cannot be read ({type(error).__name__}: {error}); restore them.")
+            continue
         lines.append(cells)
         if standing.failed:
             failed.append(f"{folder} {standing.sentence}")
-        damage += evidence.damage
     if runs:
         table("trainings", COLUMNS, lines)
     for sentence in failed:

@@ -19,12 +19,12 @@ from pipeline.config.text import in_line
 from pipeline.dataset.folds import held_out
 from pipeline.device import choose, memory_format, memory_told
 from pipeline.errors import UserError
-from pipeline.files import hash_json, read_json, write_json
+from pipeline.files import hash_json, write_json
 from pipeline.head import Head
 from pipeline.labels import IGNORE, Labels
 from pipeline.log import listed, log
 from pipeline.losses.build import build as build_loss
-from pipeline.model import Model, ModelFacts, read_facts
+from pipeline.model import Model, ModelFacts, is_whole, read_facts
 from pipeline.monitor.about import about
 from pipeline.nets import recompute
 from pipeline.nets.probe import Verdict, check_head_weights, probe
@@ -42,7 +42,7 @@ from pipeline.store.reader import PreparedCase
 from pipeline.training.checkpoint import State, load_state, state_folders
 from pipeline.training.distributed import Ranks, joined
 from pipeline.training.ending import ending_told
-from pipeline.training.identity import claim, goes_on, training_keys, validation_of
+from pipeline.training.identity import claim, goes_on, keys_of, training_keys, validation_of
 from pipeline.training.loop import Loop, Progress
 from pipeline.training.optimise import make_optimiser
 from pipeline.training.owner import Owner
@@ -242,6 +242,8 @@ def train(
     )
     owner = Owner(folder) if ranks.is_first else None
     saved = common_state(folder / STATE, ranks)
+    if saved is None and (folder / MODEL).is_dir():
+        log.warning("%s: no state is left of this run; it begins again at step 1, and its model is replaced", folder)
     has_model = ranks.of_first(saved is not None and model_stands(folder / MODEL, saved))
     amp = amp_of_run(config, net, loss, facts, index, ranks, saved)
     step = Step(
@@ -285,7 +287,7 @@ def started_from(model: Path, folder: Path) -> str:
         return weights_hash(model)
     except UserError:
         record = folder / RUN
-        before = read_json(record)["keys"].get("train.start_from") if record.exists() else None
+        before = keys_of(record).get("train.start_from") if record.exists() else None
         if before is None or not state_folders(folder / STATE):
             raise
         return str(before)
@@ -316,10 +318,7 @@ def model_stands(folder: Path, saved: State) -> bool:
 
     A later one is of a validation whose state was never saved: the weights of the best before are gone with it.
     """
-    try:
-        return bool(read_facts(folder).provenance.get("step") == saved.facts["progress"]["best_step"])
-    except UserError:
-        return False
+    return is_whole(folder) and read_facts(folder).provenance.get("step") == saved.facts["progress"]["best_step"]
 
 
 def common_state(folder: Path, ranks: Ranks) -> State | None:

@@ -13,6 +13,7 @@ from pipeline.errors import UserError
 from pipeline.files import hash_json, read_json, remove_leftovers, write_json
 from pipeline.labels import Labels
 from pipeline.log import listed, log
+from pipeline.model import is_whole
 from pipeline.store.reader import PreparedCase
 from pipeline.training.checkpoint import state_folders
 from pipeline.work import DONE, MODEL, RUN, STATE
@@ -72,10 +73,15 @@ def claim(
         aside = folder.with_name(f"{folder.name}-before-{time.strftime('%Y%m%d-%H%M%S')}")
         folder.rename(aside)
         log.info("train.restart: the run that was there is now %s", aside)
+    if not record.exists() and state_folders(folder / STATE):
+        raise UserError(
+            f"{record}: not found, though states are there; it tells to which config they belong. Restore it, or move "
+            "the run aside with train.restart=true."
+        )
     if not record.exists() or not holds_anything(folder):
         write_json(record, {"key": hash_json(keys), "keys": keys, "job": this_job(), "validation": validation or {}})
         return False
-    before = read_json(record)["keys"]
+    before = keys_of(record)
     differing = [key for key in before | keys if before.get(key) != keys.get(key)]
     if differing:
         shown = "; ".join(f"{key}: {change(before.get(key), keys.get(key))}" for key in differing)
@@ -83,12 +89,24 @@ def claim(
             f"{folder} holds a run of another config ({shown}). Give a folder of its own with work=, or move the old "
             "run aside with train.restart=true."
         )
-    done = (folder / DONE).exists() and (folder / MODEL).is_dir()  # a lost model is made again
+    done = (folder / DONE).exists() and is_whole(folder / MODEL)  # a lost or torn model is made again
     if not resume and not done:
         raise UserError(
             f"{folder} holds an unfinished run and train.resume is false; use train.restart=true to begin anew."
         )
     return done
+
+
+def keys_of(record: Path) -> dict[str, Any]:
+    """Return the keys that a run began with. Raises UserError where `run.json` does not hold them."""
+    found = read_json(record)
+    keys: object = found.get("keys") if isinstance(found, dict) else None
+    if not isinstance(keys, dict):
+        raise UserError(
+            f"{record}: does not hold the keys that the run began with; restore it, or move the run aside with "
+            "train.restart=true."
+        )
+    return keys
 
 
 def validation_of(folder: Path) -> dict[str, Any]:
@@ -105,7 +123,9 @@ def this_job() -> dict[str, Any] | None:
 
 def begun_by_this_job(record: Path) -> bool:
     """True where an earlier attempt of this job has begun the run; False for the same attempt, as by hand in salloc."""
-    now, before = this_job(), read_json(record).get("job") if record.exists() else None
+    now = this_job()
+    found = read_json(record) if now and record.exists() else None
+    before = found.get("job") if isinstance(found, dict) else None
     if now is None or before is None:
         return False
     return bool(before["slurm"] == now["slurm"] and before["restarts"] < now["restarts"])

@@ -93,8 +93,8 @@ class Loop:
         if not has_model:  # the next validation then writes one, and the last one is made again
             if self.progress.validated:
                 log.warning(
-                    "the model folder is gone, or holds a later model than this state knows; it held that of step %d, "
-                    "and that of the next validation takes its place", self.progress.best_step,
+                    "the model folder is gone, torn, or holds a later model than this state knows; it held that of "
+                    "step %d, and that of the next validation takes its place", self.progress.best_step,
                 )  # fmt: skip
             self.progress = replace(self.progress, validated=0, best_dice=None, best_step=0, stale_validations=0)
         self._tell_circumstances(saved.facts.get("circumstances", {}))
@@ -292,6 +292,8 @@ class Loop:
             self.progress = replace(self.progress, best_dice=dice, best_step=step, stale_validations=0)
         else:
             self.progress = replace(self.progress, stale_validations=self.progress.stale_validations + 1)
+            if self.progress.stale_validations == self.train.patience:
+                log.info("train.patience: no better Dice since step %d; the run ends", self.progress.best_step)
         self.progress = replace(self.progress, validated=step)
         lap()
 

@@ -63,6 +63,15 @@ def test_a_training_that_has_just_begun_and_one_of_an_earlier_version_have_a_lin
     assert silent[1:3] == ["silent for 2:01:01", "12/12"]
 
 
+def test_one_run_with_strange_records_does_not_hide_the_others(works: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    health = works / "going/train/fold0/health.json"
+    write_json(health, read_json(health) | {"channels": "six", "lr": None})
+    assert main("status", [str(works / "going"), str(works / "finished")]) == ExitCode.USER_ERROR
+    shown = capsys.readouterr()
+    assert "records damaged" in shown.out and "done" in shown.out
+    assert f"{health.parent}: its records cannot be read (TypeError" in shown.err
+
+
 def test_the_command_takes_folders_or_a_config(works: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main("status", [str(works / "finished"), str(works / "going")]) == ExitCode.DONE
     assert len(lines_of(capsys)) == 2

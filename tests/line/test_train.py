@@ -171,6 +171,37 @@ def test_a_model_that_is_gone_is_written_again(
     assert all(torch.equal(weights[name], state[f"net/{name}"]) for name in weights)
 
 
+def test_a_torn_model_is_written_again_and_a_lost_state_is_told(
+    configure: Configure, trained: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = configure()
+    shutil.copytree(trained / "train", config.work / "train")
+    folder = config.work / "train" / "fold0"
+    weights = folder / "model" / "weights.safetensors"
+    assert weights.stat().st_mode & 0o777 == (folder / "run.json").stat().st_mode & 0o777
+    os.truncate(weights, 1000)
+    with caplog.at_level("WARNING", logger="hounsfield"):
+        assert train.run(config).done == ("fold0",)
+        Model.load(folder / "model")
+        assert "the model folder is gone, torn" in caplog.text and "begins again" not in caplog.text
+        shutil.rmtree(folder / "state")
+        (folder / "done.json").unlink()
+        assert train.run(config).done == ("fold0",)
+    assert "no state is left of this run; it begins again at step 1" in caplog.text
+
+
+def test_lost_curves_are_told(configure: Configure, caplog: pytest.LogCaptureFixture) -> None:
+    with stopped_after(6):
+        train.run(configure())
+    folder = configure().work / "train" / "fold0"
+    for path in [folder / "train.csv", *folder.glob("events*")]:
+        path.unlink()
+    with caplog.at_level("WARNING", logger="hounsfield"):
+        train.run(configure())
+    assert "the rows of the run so far are gone" in caplog.text
+    assert "the curves of the run so far are gone" in caplog.text
+
+
 def test_a_model_of_a_validation_whose_state_was_lost_gives_way_to_the_next_one(
     configure: Configure, trained: Path
 ) -> None:

@@ -5,22 +5,29 @@ import sys
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from pipeline.errors import UserError
 from pipeline.files import read_json, temporary_sibling, write_json
+from pipeline.model import Model, ModelFacts
 from pipeline.training.identity import claim, validation_of
 
 KEYS = {"train.lr": 0.1, "sample.batch": 2}
 
 
-def test_the_same_keys_join_the_run_and_learn_when_it_is_done(tmp_path: Path) -> None:
+def test_the_same_keys_join_the_run_and_learn_when_it_is_done(
+    tmp_path: Path, facts: ModelFacts, net: nn.Module
+) -> None:
     folder = tmp_path / "fold0"
     assert not claim(folder, KEYS, resume=True, restart=False)
     assert not claim(folder, KEYS, resume=True, restart=False)
     write_json(folder / "done.json", {})
     assert not claim(folder, KEYS, resume=True, restart=False)  # its model is gone, and is to be made again
-    (folder / "model").mkdir()
+    Model(facts, net).save(folder / "model")
     assert claim(folder, KEYS, resume=True, restart=False)
+    with (folder / "model" / "weights.safetensors").open("r+b") as file:
+        file.truncate(100)
+    assert not claim(folder, KEYS, resume=True, restart=False)  # nor is a torn one any use
 
 
 @pytest.mark.parametrize("what", ["state/step-000000002", "model"])
@@ -37,6 +44,17 @@ def test_what_differs_is_written_as_in_a_config(tmp_path: Path) -> None:
     (tmp_path / "fold0" / "model").mkdir()
     with pytest.raises(UserError, match=r"loss\.gamma: null then, \{a: \[1\]\} now"):
         claim(tmp_path / "fold0", KEYS | {"loss.gamma": {"a": (1,)}}, resume=True, restart=False)
+
+
+@pytest.mark.parametrize("left", [None, "{}", "[]"])
+def test_states_without_their_config_are_not_joined(tmp_path: Path, left: str | None) -> None:
+    folder = tmp_path / "fold0"
+    (folder / "state/step-000000002").mkdir(parents=True)
+    if left is not None:
+        (folder / "run.json").write_text(left)
+    with pytest.raises(UserError, match=r"run\.json: .*train\.restart=true"):
+        claim(folder, KEYS, resume=True, restart=False)
+    assert not claim(folder, KEYS, resume=True, restart=True)
 
 
 def test_of_cases_only_those_that_differ_are_named(tmp_path: Path) -> None:

@@ -48,6 +48,14 @@ def run_with(net, facts, batch, make_recorder, tmp_path: Path) -> Callable:
     return make
 
 
+def test_a_run_that_patience_ends_says_so(run_with: Callable, caplog: pytest.LogCaptureFixture) -> None:
+    loop = run_with([0.5, 0.25, 0.75], [])
+    loop.train = loop.train.model_copy(update={"patience": 1})
+    with caplog.at_level("INFO"):
+        assert loop.run().step == 4
+    assert "train.patience: no better Dice since step 2; the run ends" in caplog.text
+
+
 def test_a_state_of_another_network_is_refused_with_what_differs(run_with: Callable, tmp_path: Path) -> None:
     run_with([0.5, 0.75, 0.75], []).run()
     state = load_state(tmp_path / "state")
