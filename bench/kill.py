@@ -283,7 +283,10 @@ def processes_of(session: int) -> list[int]:
 
 def state_of_process(process: int) -> str:
     """Return the kernel's letter: T for one that is stopped, Z for one that has ended."""
-    return fields_of(process)[0]
+    try:
+        return fields_of(process)[0]
+    except (FileNotFoundError, ProcessLookupError):  # `send_signal` has found it ended, and nothing is left of it
+        return "Z"
 
 
 def fields_of(process: int) -> list[str]:
