@@ -196,7 +196,8 @@ def _options(stage: str, words: list[str]) -> "dict[str, str | bool | list[Path]
 def _usage(stage: str) -> str:
     """Return how a stage is called, and its options."""
     topics = TOPICS.get(stage, {})
-    call = " ".join([f"python scripts/{stage}.py", *(["TOPIC"] if topics else []), "[CONFIG.yaml] [key=value ...]"])
+    place = "[FOLDER ...] or [CONFIG.yaml]" if [stage] in OF_FOLDERS else "[CONFIG.yaml]"
+    call = " ".join([f"python scripts/{stage}.py", *(["TOPIC"] if topics else []), place, "[key=value ...]"])
     listed = [f"  {flag:<15} {about}" for flag, about in FLAGS.get(stage, {}).items()]
     parts = [f"usage: {call}", STAGES[stage], "\n".join([OPTIONS, *listed])]
     if topics:

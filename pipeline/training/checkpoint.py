@@ -60,8 +60,10 @@ def load_state(folder: Path) -> State | None:
     for path in found:
         try:
             return read_state(path)
-        except (UserError, OSError, SafetensorError, KeyError, TypeError) as error:
-            log.warning("%s: this state cannot be used (%s); taking the one before it.", path, error)
+        except (UserError, OSError, SafetensorError) as error:
+            log.warning("%s: this state cannot be used (%s).", path, error)
+        except (KeyError, TypeError):
+            log.warning("%s: this state cannot be used (state.json does not hold what was written).", path)
     if found:
         raise UserError(
             f"{folder}: none of the {len(found)} saved states can be used; begin anew with train.restart=true."
