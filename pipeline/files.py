@@ -101,7 +101,8 @@ def publish(temporary: Path, path: Path) -> None:
     if temporary.is_dir():
         for file in sorted(temporary.rglob("*")):
             if file.is_file():
-                file.chmod(READABLE)
+                with suppress(OSError):  # some network file systems know no rights
+                    file.chmod(READABLE)
                 flush(file)
         flush(temporary)
         while not _renamed(temporary, path):  # again where another process has put its own there in between
