@@ -36,12 +36,11 @@ from nnunetv2.training.nnUNetTrainer.variants.optimizer.nnUNetTrainerAdam import
 )
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from bench.accuracy_cases import FOLDS, split
+from bench.accuracy_cases import ENDING, FOLDS, split
 
 NAME = "Dataset001_bench"
 CONFIGURATION = "3d_fullres"
 PLANS = "nnUNetPlans"
-ENDING = ".nii.gz"
 OPTIMISERS = {"sgd": nnUNetTrainer, "adamw": nnUNetTrainerAdam, "adam": nnUNetTrainerVanillaAdam}
 STEPS_A_LINE = 250  # of an epoch, as shipped
 

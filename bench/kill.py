@@ -31,6 +31,7 @@ sys.path.pop(0)  # this folder, whose monai.py is not the library
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench.kill_run import SAVE_EVERY, STEPS, Attempt, Place, command, differences, newest_state
 from pipeline.errors import ExitCode
+from pipeline.files import kernel_fields
 from pipeline.log import table
 from pipeline.training.notice import MARGIN_S
 
@@ -275,7 +276,7 @@ def processes_of(session: int) -> list[int]:
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            fields = fields_of(int(path.name))
+            fields = kernel_fields(int(path.name))
             if int(fields[3]) == session and fields[0] != "Z":
                 found.append(int(path.name))
     return found
@@ -284,14 +285,9 @@ def processes_of(session: int) -> list[int]:
 def state_of_process(process: int) -> str:
     """Return the kernel's letter: T for one that is stopped, Z for one that has ended."""
     try:
-        return fields_of(process)[0]
+        return kernel_fields(process)[0]
     except (FileNotFoundError, ProcessLookupError):  # `send_signal` has found it ended, and nothing is left of it
         return "Z"
-
-
-def fields_of(process: int) -> list[str]:
-    """Return what the kernel says of a process: its state, parent, group, session, ..."""
-    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
 
 
 def listens(process: int, number: signal.Signals) -> bool:

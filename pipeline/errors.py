@@ -3,8 +3,10 @@
 import errno
 import os
 import re
+import signal
 from enum import IntEnum
 
+ASKED_BY = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)  # signals that ask a command to end
 FULL = "free some space, or choose another disk with work=FOLDER, and run the same command again"
 FORBIDDEN = "change its permissions, or choose another place, such as work=FOLDER"
 IN_THE_WAY = "a file stands where a folder is expected: move it, or choose another path"
@@ -40,7 +42,7 @@ class UserError(Exception):
 
 
 class Interrupted(Exception):
-    """The command was asked to stop (SIGINT, SIGTERM) and has saved its state: exit code 75."""
+    """The command was asked to stop (one of ASKED_BY) and has saved its state: exit code 75."""
 
 
 class Superseded(Interrupted):

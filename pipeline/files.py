@@ -57,10 +57,15 @@ def started(process: int) -> str | None:
     An id is given again; an id and this are not.
     """
     try:
-        state, *others = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        fields = kernel_fields(process)
     except OSError:
         return None
-    return None if state == "Z" else others[18]
+    return None if fields[0] == "Z" else fields[19]
+
+
+def kernel_fields(process: int) -> list[str]:
+    """Return what Linux says of a process: its state, parent, group, session, ... OSError where it is gone."""
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
 
 
 def remove_leftovers(folder: Path) -> None:

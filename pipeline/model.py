@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -149,8 +148,8 @@ def read_facts(folder: Path) -> ModelFacts:
 def is_whole(folder: Path) -> bool:
     """True for a model folder with the facts and the weights that were written, the network aside."""
     try:
-        read_weights(read_description(folder), folder)
-    except (UserError, OSError, SafetensorError):
+        checked_weights(read_description(folder), folder)
+    except (UserError, OSError):
         return False
     return True
 
@@ -206,6 +205,14 @@ def facts_of(description: Mapping[str, Any], folder: Path) -> ModelFacts:
 def read_weights(description: Mapping[str, Any], folder: Path) -> dict[str, Tensor]:
     """Return the weights of the folder that a description was read from: the state dict, on the CPU.
 
+    Raises UserError as `checked_weights` does.
+    """
+    return load_file(checked_weights(description, folder))
+
+
+def checked_weights(description: Mapping[str, Any], folder: Path) -> Path:
+    """Return the file of the weights of the folder that a description was read from.
+
     Raises UserError where the file is missing, or is not the one that the description was written with.
     """
     path = folder / WEIGHTS_FILE
@@ -216,7 +223,7 @@ def read_weights(description: Mapping[str, Any], folder: Path) -> dict[str, Tens
             f"{path}: not the weights that {FACTS_FILE} was written with (the SHA-256 differs): the file is torn, "
             "altered or another model's; copy the whole folder again."
         )
-    return load_file(path)
+    return path
 
 
 def check_allowed(name: str, allow: str | None, folder: Path) -> None:

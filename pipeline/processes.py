@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from pipeline.errors import Interrupted, UserError, explain
+from pipeline.errors import ASKED_BY, Interrupted, UserError, explain
 from pipeline.log import keep, log
 
 DIED = "perhaps memory ran out: run the same command again with prepare.workers=1 or evaluate.workers=1"
@@ -154,7 +154,7 @@ def spawning(threads: int) -> Iterator[None]:
     resource_tracker.ensure_running()  # started later, it would lift the mask
     given = os.environ.get("OMP_NUM_THREADS")
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # read when NumPy is loaded: too late to set it in there
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP})
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ASKED_BY)
     try:
         yield
     finally:

@@ -1,5 +1,7 @@
 """Settings that all tests share, and one real CT."""
 
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,3 +23,13 @@ def real_image() -> Path:
 def real_label() -> Path:
     """The label map of that CT, values 0 to 5."""
     return HEAD_NECK / "labels" / "hn_001.nii.gz"
+
+
+@pytest.fixture
+def terminal_heard() -> Iterator[None]:
+    """Hear Ctrl-C and SIGHUP, also where the tests run in the background or under nohup: commands inherit that."""
+    given = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in given.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,14 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture(autouse=True)
-def handlers() -> Iterator[None]:
-    """Hear Ctrl-C and SIGHUP, also where the tests run in the background or under nohup: commands inherit that."""
-    given = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
-    before = {number: signal.signal(number, handler) for number, handler in given.items()}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("terminal_heard")
 
 
 STAGE = """

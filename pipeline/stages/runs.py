@@ -9,10 +9,10 @@ from itertools import pairwise
 from pathlib import Path
 
 from pipeline.errors import UserError
-from pipeline.files import read_json
 from pipeline.monitor.journal import CHECKUPS, FACTS, VITALS, Records, read_facts
 from pipeline.monitor.vitals import Vitals
 from pipeline.training.ending import read_ending
+from pipeline.training.identity import keys_of
 from pipeline.training.owner import is_alive
 from pipeline.work import DONE, RUN
 
@@ -141,7 +141,7 @@ def steps_apart(vitals: Sequence[Vitals]) -> int:
 def next_validation(run: Path, records: Records) -> float:
     """Return the step after which a training validates next, infinity where that is not known."""
     try:
-        every = read_json(run / RUN)["keys"]["train.validate_every_steps"]
+        every = keys_of(run / RUN)["train.validate_every_steps"]
         end = read_facts(run).steps
     except (UserError, KeyError, TypeError):
         return math.inf

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from pipeline.config.config import Config
 from pipeline.errors import ExitCode, UserError
-from pipeline.files import read_json
 from pipeline.log import answer, log, table
 from pipeline.stages.evidence import Evidence, complain, evidence_of
 from pipeline.stages.runs import Standing, in_clock, runs_in, standing_of
+from pipeline.training.identity import keys_of
 from pipeline.work import RUN
 
+STRANGE = (TypeError, ValueError, KeyError, AttributeError)  # of records that others wrote
 COLUMNS = ("training", "state", "step", "best Dice", "patches/s", "left", "health")
 
 
@@ -29,12 +30,7 @@ def run(config: Config, folders: Sequence[Path] = ()) -> ExitCode:
         damage += evidence.damage
         try:
             cells, standing = line_of(folder, evidence)
-        except (
-            TypeError,
-            ValueError,
-            KeyError,
-            AttributeError,
-        ) as error:  # records that others wrote
+        except STRANGE as error:
             lines.append([str(folder), *[""] * (len(COLUMNS) - 2), "records damaged"])
             damage.append(f"{folder}: its records cannot be read ({type(error).__name__}: {error}); restore them.")
             continue
@@ -74,7 +70,7 @@ def line_of(run: Path, evidence: Evidence) -> tuple[list[str], Standing]:
 def length_and_batch(run: Path, evidence: Evidence) -> tuple[int | None, int | None]:
     """Return the steps of a training, where they are known, and the patches of each."""
     try:
-        keys = read_json(run / RUN)["keys"]
+        keys = keys_of(run / RUN)
         planned = None if keys["train.minutes"] else keys["train.steps"]
         return evidence.facts.steps if evidence.facts else planned, keys["sample.batch"]
     except (UserError, KeyError, TypeError) as error:

@@ -244,7 +244,7 @@ def train(
     saved = common_state(folder / STATE, ranks)
     if saved is None and (folder / MODEL).is_dir():
         log.warning("%s: no state is left of this run; it begins again at step 1, and its model is replaced", folder)
-    has_model = ranks.of_first(saved is not None and model_stands(folder / MODEL, saved))
+    has_model = ranks.of_first(ranks.is_first and saved is not None and model_stands(folder / MODEL, saved))
     amp = amp_of_run(config, net, loss, facts, index, ranks, saved)
     step = Step(
         net, loss, make_optimiser(net, section), device=device, amp=amp, clip=section.clip,

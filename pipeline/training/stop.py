@@ -11,7 +11,8 @@ import threading
 from types import FrameType
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+from pipeline.errors import ASKED_BY
+
 OF_A_TERMINAL = (signal.SIGINT, signal.SIGHUP)  # Ctrl-C, and a terminal or ssh session that has ended
 OUTPUTS = (1, 2)
 
@@ -49,7 +50,7 @@ def heard() -> list[signal.Signals]:
 
     A shell script starts what it puts into the background with SIGINT ignored, and nohup what it runs with SIGHUP.
     """
-    return [number for number in SIGNALS if number not in OF_A_TERMINAL or signal.getsignal(number) != signal.SIG_IGN]
+    return [number for number in ASKED_BY if number not in OF_A_TERMINAL or signal.getsignal(number) != signal.SIG_IGN]
 
 
 def leave_closed_outputs() -> None:

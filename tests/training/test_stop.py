@@ -2,21 +2,12 @@
 
 import os
 import signal
-from collections.abc import Iterator
 
 import pytest
 
 from pipeline.training.stop import StopRequest, leave_closed_outputs
 
-
-@pytest.fixture(autouse=True)
-def handlers() -> Iterator[None]:
-    """Hear Ctrl-C and SIGHUP, also where the tests run in the background or under nohup."""
-    given = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
-    before = {number: signal.signal(number, handler) for number, handler in given.items()}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("terminal_heard")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
