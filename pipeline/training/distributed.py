@@ -3,12 +3,15 @@
 Rank 0 alone writes. Every method is called by all ranks in the same order, and does next to nothing where there is one.
 """
 
+import gc
 import json
 import os
 import re
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextvars import Context
 from datetime import timedelta
 from typing import Any
 
@@ -26,6 +29,7 @@ ADDRESS = ("MASTER_ADDR", "MASTER_PORT")
 ALONE = Rank()
 CPU = torch.device("cpu")
 REASON, REASON_WAIT = "reason", timedelta(seconds=5)  # where the first to fail leaves its reason; for it to be read
+LINGERING = 1.0  # seconds that a thread of Gloo may take to drop what it has done
 LOST = re.compile(r"gloo|NCCL|Connection (closed|reset)|Broken pipe", re.IGNORECASE)  # of what torch says
 
 
@@ -110,6 +114,7 @@ def joined(rank: Rank, device: torch.device) -> Iterator[Ranks]:
         )
     place = ":".join(os.environ[name] for name in ADDRESS)
     backend = "nccl" if device.type == "cuda" else "gloo"
+    contexts = contexts_alive()
     try:
         store = distributed.TCPStore(
             os.environ[ADDRESS[0]], int(os.environ[ADDRESS[1]]), rank.count, rank.number == 0 and not agent_has_store(),
@@ -142,6 +147,24 @@ def joined(rank: Rank, device: torch.device) -> Iterator[Ranks]:
             _abort_process_group()  # the other way waits for what the others will never answer
         else:
             distributed.destroy_process_group()
+        if backend == "gloo":
+            wait_for_threads(contexts)
+
+
+def contexts_alive() -> int:
+    """Return how many contexts of Python's `contextvars` there are; every backward pass makes one."""
+    return sum(type(each) is Context for each in gc.get_objects())
+
+
+def wait_for_threads(contexts: int) -> None:
+    """Wait, for a second at most, until the threads of Gloo hold no more contexts of backward passes.
+
+    A thread that drops its last one while Python ends makes the process abort, though all is done, and
+    `DistributedDataParallel` keeps these threads for as long as there is a process (PyTorch's issue 190489).
+    """
+    until = time.monotonic() + LINGERING
+    while contexts_alive() > contexts and time.monotonic() < until:
+        time.sleep(0.001)
 
 
 def is_lost(error: BaseException) -> bool:

@@ -4,6 +4,8 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+from contextvars import copy_context
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import torch
 
 from pipeline.errors import UserError
 from pipeline.ranks import Rank
-from pipeline.training.distributed import Ranks, joined
+from pipeline.training.distributed import Ranks, contexts_alive, joined, wait_for_threads
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -100,6 +102,29 @@ if ranks.number == 1:
 ranks.any(False)"""
     first, _ = run_together(body)
     assert first.startswith("another process of this run has ended without leaving a reason, as one does that is")
+
+
+def test_what_a_thread_holds_of_a_backward_pass_is_waited_for():
+    before, dropped = contexts_alive(), threading.Event()
+    held = [copy_context()]
+
+    def drop():
+        held.clear()
+        dropped.set()
+
+    assert contexts_alive() == before + 1
+    threading.Timer(0.2, drop).start()
+    wait_for_threads(before)
+    assert dropped.is_set()
+    assert contexts_alive() == before
+
+
+def test_what_is_never_dropped_holds_nobody_up(monkeypatch):
+    monkeypatch.setattr("pipeline.training.distributed.LINGERING", 0.01)
+    before, held = contexts_alive(), copy_context()
+    wait_for_threads(before)
+    assert contexts_alive() == before + 1
+    del held
 
 
 def test_a_process_that_is_alone_meets_nobody():
