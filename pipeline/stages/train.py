@@ -19,7 +19,7 @@ from pipeline.config.text import in_line
 from pipeline.dataset.folds import held_out
 from pipeline.device import choose, memory_format, memory_told
 from pipeline.errors import UserError
-from pipeline.files import hash_json, write_json
+from pipeline.files import hash_json, remove, write_json
 from pipeline.head import Head
 from pipeline.labels import IGNORE, Labels
 from pipeline.log import listed, log
@@ -39,6 +39,7 @@ from pipeline.stages.recomputing import recompute_mode
 from pipeline.stages.run_facts import run_facts
 from pipeline.stages.torch_setup import loader_workers, set_up_torch
 from pipeline.store.reader import PreparedCase
+from pipeline.training import scored_cases
 from pipeline.training.checkpoint import State, load_state, state_folders
 from pipeline.training.distributed import Ranks, joined
 from pipeline.training.ending import ending_told
@@ -122,6 +123,7 @@ def run_together(config: Config, device: torch.device, workers: int, ranks: Rank
         progress = train(config, net, facts, cases, index, folder, ranks, all_used=not verdict.unused)
     if ranks.is_first:
         ending = {"step": progress.step, "best_step": progress.best_step, "dice": progress.best_dice}
+        remove(folder / scored_cases.FILE)
         write_json(folder / DONE, ending)
     log.info("model: %s; curves: tensorboard --logdir %s", folder / MODEL, shlex.quote(str(folder.parent)))
     return Outcome(done=(folder.name,))
@@ -260,6 +262,7 @@ def train(
             after_validation=saved.step - 1 if saved and validates_again else None,
             about=about(config, facts, cases.training, cases.validation),
         )  # fmt: skip
+    kept = folder / scored_cases.FILE
     loop = Loop(
         step, section, config.seed, folder / STATE, recorder,
         batches=partial(
@@ -267,7 +270,7 @@ def train(
             workers=loader_workers(config.sample.workers, device), rank=ranks.number, ranks=ranks.count,
             pinned=device.type == "cuda",
         ),
-        validate=partial(validate, net, cases.validation, facts, config.infer, device, ranks=ranks)
+        validate=partial(validate, net, cases.validation, facts, config.infer, device, ranks=ranks, kept=kept)
         if cases.validation else None,
         keep=partial(keep, net, facts, folder / MODEL), owner=owner,
     )  # fmt: skip

@@ -4,6 +4,8 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ from pipeline.monitor.symptoms.window import mean
 from pipeline.report.overlay import overlay_png
 from pipeline.store.reader import PreparedCase
 from pipeline.training.distributed import NOBODY_ELSE, Ranks
+from pipeline.training.scored_cases import ScoredCases
 from pipeline.training.volume_scores import VolumeScores, partners_of, score_volume
 from pipeline.volume.volume import Volume
 
@@ -46,38 +49,44 @@ class Validation:
 
 def validate(
     net: nn.Module, cases: Sequence[PreparedCase], facts: ModelFacts, infer: InferSection,
-    device: torch.device, check: Callable[[], None], ranks: Ranks = NOBODY_ELSE,
+    device: torch.device, check: Callable[[], None], ranks: Ranks = NOBODY_ELSE, kept: Path | None = None,
 ) -> Validation:  # fmt: skip
     """Segment every case (at least one) on the training grid and score it by Dice; each of several ranks its share.
 
     check: called before every group of windows, where there are several ranks before every case; it may raise to end
-    the validation, on all of them.
+    the validation, on all of them. kept: where what is scored is kept, and read if it is of the same weights.
     """
     predict = predictor(net, facts.head, infer, device)
     if ranks.count == 1:
         predict = interruptible(predict, check)
     partners = partners_of(facts.head)
-    mine: dict[str, VolumeScores] = {}
-    overlays: dict[str, str] = {}
-    for first in range(0, len(cases), ranks.count):
+    drawn = {case.name for case in cases[:DRAWN_CASES]}
+
+    def scored(case: PreparedCase) -> dict[str, Any]:
+        """Return what is kept of a case."""
+        image, truth = case.read((0, 0, 0), case.grid.shape_vox)
+        volume = Volume(image, case.grid)
+        prediction = segment(volume, predict, facts, infer).voxels
+        scores = score_volume(truth, prediction, facts.head, facts.patch_vox, partners)
+        if case.name not in drawn:
+            return {"scores": scores.to_json()}
+        overlay = overlay_png(volume, truth, prediction, facts.labels.names, facts.intensity.window_hu)
+        return {"scores": scores.to_json(), "overlay": b64encode(overlay).decode()}
+
+    known = ScoredCases(kept if ranks.is_first else None, net)
+    known.cases = ranks.of_first(known.cases)
+    missing = [case for case in cases if case.name not in known.cases]
+    for first in range(0, len(missing), ranks.count):
         if ranks.count > 1:
             check()
-        if first + ranks.number >= len(cases):
-            break
-        case = cases[first + ranks.number]
-        image, truth = case.read((0, 0, 0), case.grid.shape_vox)
-        prediction = segment(Volume(image, case.grid), predict, facts, infer).voxels
-        mine[case.name] = score_volume(truth, prediction, facts.head, facts.patch_vox, partners)
-        if first + ranks.number < DRAWN_CASES:
-            png = overlay_png(
-                Volume(image, case.grid), truth, prediction, facts.labels.names, facts.intensity.window_hu
-            )
-            overlays[case.name] = b64encode(png).decode()
-    told = ranks.gather({"scores": {name: found.to_json() for name, found in mine.items()}, "overlays": overlays})
-    by_name = {name: VolumeScores.from_json(found) for one in told for name, found in one["scores"].items()}
-    scores = {case.name: by_name[case.name] for case in cases}
-    drawn = {name: b64decode(png) for one in told for name, png in one["overlays"].items()}
-    return gathered(scores, ("background", *facts.labels.names), drawn)
+        mine = missing[first + ranks.number : first + ranks.number + 1]
+        for one in ranks.gather({case.name: scored(case) for case in mine}):
+            known.add(one)
+    return gathered(
+        {case.name: VolumeScores.from_json(known.cases[case.name]["scores"]) for case in cases},
+        ("background", *facts.labels.names),
+        {name: b64decode(one["overlay"]) for name, one in known.cases.items() if "overlay" in one},
+    )
 
 
 def gathered(scores: Mapping[str, VolumeScores], classes: Sequence[str], overlays: Mapping[str, bytes]) -> Validation:

@@ -14,6 +14,7 @@ from pipeline.metrics.overlap import confusion_matrix, confusion_of_union, dice
 from pipeline.volume.grid import Int3
 
 Box = tuple[slice, ...]
+DICES = ("dice", "near_dice", "partner_dice")  # of VolumeScores, by target
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,13 +37,16 @@ class VolumeScores:
         return {name: nan if isnan(self.near_dice[name]) else value for name, value in self.dice.items()}
 
     def to_json(self) -> dict[str, Any]:
-        """Return what `from_json` reads."""
-        return {**vars(self), "confusion": self.confusion.tolist()}
+        """Return what `from_json` reads; NaN becomes null."""
+        dices = {key: {name: None if isnan(value) else value for name, value in getattr(self, key).items()}
+                 for key in DICES}  # fmt: skip
+        return {**dices, "confusion": self.confusion.tolist()}
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> "VolumeScores":
         """Return what `to_json` gave."""
-        return cls(**{**saved, "confusion": np.array(saved["confusion"], np.int64)})
+        dices = {key: {name: nan if value is None else value for name, value in saved[key].items()} for key in DICES}
+        return cls(**dices, confusion=np.array(saved["confusion"], np.int64))
 
 
 def score_volume(

@@ -19,7 +19,10 @@ from pipeline.inference import segment
 from pipeline.model import Model, read_facts
 from pipeline.monitor.journal import read_records
 from pipeline.stages import doctor_run, train
+from pipeline.training import validate
 from pipeline.training.recorder import Recorder
+from pipeline.training.start import weights_hash
+from pipeline.training.volume_scores import VolumeScores
 
 from .conftest import TEST, TRAINING, Configure, stopped_after
 
@@ -154,6 +157,36 @@ def test_a_stop_within_validation_is_followed_by_that_validation(
     assert train.run(config).done == ("fold0",)
     scores = [[(row["step"], row["dice"]) for row in rows_of(work) if row["dice"]] for work in (config.work, trained)]
     assert scores[0] == scores[1]
+
+
+def test_a_validation_that_lasts_longer_than_an_attempt_goes_on_with_its_next_case(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    two_held_out = ("data.folds=2", "train.steps=6")
+    alone, config = configure(*two_held_out, work=tmp_path / "alone"), configure(*two_held_out)
+    train.run(alone)
+    monkeypatch.setattr("pipeline.training.scored_cases.EVERY_S", 0.0)
+    real = validate.score_volume
+    scored: list[int] = []
+
+    def interrupting(*args: object) -> VolumeScores:
+        scored.append(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(validate, "score_volume", interrupting)
+    with caplog.at_level("INFO", logger="hounsfield"):
+        for _ in range(3):  # stopped after each of two cases of two validations; the last one ends the run
+            with pytest.raises(Interrupted):
+                train.run(config)
+        assert train.run(config).done == ("fold0",)
+    assert len(scored) == 4
+    assert caplog.text.count("the validation goes on; scored before: hn_") == 2
+    scores = [[(row["step"], row["dice"]) for row in rows_of(work.work) if row["dice"]] for work in (alone, config)]
+    assert scores[0] == scores[1] and len(scores[0]) == 2
+    same = [weights_hash(work.work / "train/fold0/model") for work in (alone, config)]
+    assert same[0] == same[1]
+    assert not (config.work / "train/fold0/validation.json").exists()
 
 
 def test_a_model_that_is_gone_is_written_again(

@@ -2,7 +2,7 @@
 
 import math
 import random
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -114,3 +114,76 @@ def test_it_ends_where_its_check_raises(net, facts, make_case) -> None:
 
     with pytest.raises(Interrupted):
         validate(net, [make_case("bone", block((9, 9, 9), 1, 4))], facts, InferSection(), CPU, stop)
+
+
+def three(make_case):
+    return [make_case(name, block((14, 12, 10), 1, size)) for name, size in (("a", 3), ("b", 4), ("c", 5))]
+
+
+def counted(net, facts, cases, kept):
+    """Validate, and return the result and how many groups of windows were predicted for it."""
+    seen = []
+    return validate(net, cases, facts, InferSection(), CPU, lambda: seen.append(1), kept=kept), len(seen)
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    monkeypatch.setattr("pipeline.training.scored_cases.EVERY_S", 0.0)
+
+
+def check_same(first, second):
+    for field in fields(first):
+        np.testing.assert_equal(getattr(second, field.name), getattr(first, field.name))
+
+
+def test_an_interrupted_validation_goes_on_after_the_cases_it_has_scored(
+    net, facts, make_case, tmp_path, at_once, caplog
+):
+    cases, kept = three(make_case), tmp_path / "validation.json"
+    alone, groups = counted(net, facts, cases, None)
+    left = groups * 2 // 3  # the third case is begun then
+
+    def check():
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise Interrupted("stopped")
+
+    with pytest.raises(Interrupted):
+        validate(net, cases, facts, InferSection(), CPU, check, kept=kept)
+    with caplog.at_level("INFO", logger="hounsfield"):
+        result, again = counted(net, facts, cases, kept)
+    assert again == groups // 3
+    check_same(alone, result)
+    assert "the validation goes on; scored before: a, b\n" in caplog.text
+    result, again = counted(net, facts, cases, kept)
+    assert again == 0
+    check_same(alone, result)
+
+
+def test_what_other_weights_have_scored_does_not_count(net, facts, make_case, tmp_path, at_once):
+    cases, kept = three(make_case), tmp_path / "validation.json"
+    _, groups = counted(net, facts, cases, kept)
+    net.register_buffer("more", torch.zeros(1))
+    assert counted(net, facts, cases, kept)[1] == groups
+    assert counted(net, facts, cases, kept)[1] == 0
+    net.more += 1
+    assert counted(net, facts, cases, kept)[1] == groups
+
+
+@pytest.mark.parametrize("old, new", [('"bone": 1.0', '"bone": 0.5'), ('"cases"', '"kases"'), ("{", "["), ("{", "")])
+def test_altered_scores_are_not_believed(net, facts, make_case, tmp_path, at_once, caplog, old, new):
+    cases, kept = three(make_case), tmp_path / "validation.json"
+    alone, groups = counted(net, facts, cases, kept)
+    text = kept.read_text()
+    assert old in text
+    kept.write_text(text.replace(old, new, 1))
+    result, again = counted(net, facts, cases, kept)
+    assert again == groups
+    check_same(alone, result)
+    assert "the validation begins anew, as what is kept of it cannot be read" in caplog.text
+
+
+def test_a_short_validation_writes_nothing(net, facts, make_case, tmp_path):
+    counted(net, facts, three(make_case), tmp_path / "validation.json")
+    assert not list(tmp_path.iterdir())
