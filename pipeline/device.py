@@ -40,6 +40,13 @@ def choose(name: str, local_rank: int | None = None, *, key: str = "train.device
     return device
 
 
+def seed_draws(device: torch.device, seed: int) -> None:
+    """Seed what torch draws from on a device. `torch.manual_seed`, which asks every kind of device, takes 0.4 ms."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+
+
 def check_cuda(device: torch.device, key: str) -> None:
     """Refuse a CUDA device that is not there."""
     if not torch.cuda.is_available():

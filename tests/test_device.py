@@ -13,6 +13,7 @@ from pipeline.device import (
     memory_format,
     memory_told,
     peak_memory_bytes,
+    seed_draws,
 )
 from pipeline.errors import UserError
 
@@ -87,6 +88,13 @@ def test_auto_does_not_try_an_emulated_bfloat16():
 
 def test_convolutions_run_channels_last_on_a_cpu():
     assert memory_format(CPU) is torch.channels_last_3d
+
+
+def test_draws_are_seeded_as_torch_seeds_them():
+    torch.manual_seed(2**40 + 7)
+    expected = torch.rand(3)
+    seed_draws(CPU, 2**40 + 7)
+    assert torch.equal(torch.rand(3), expected)
 
 
 def test_peak_memory_of_the_process_holds_a_tensor_that_was_filled():

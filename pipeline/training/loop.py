@@ -8,11 +8,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from pipeline.config.train import TrainSection
-from pipeline.device import circumstances
+from pipeline.device import circumstances, seed_draws
 from pipeline.errors import Interrupted, Superseded, UserError
 from pipeline.log import log
 from pipeline.model import weight_differences
@@ -197,7 +196,7 @@ class Loop:
         batch = self._next_batch()
         waited = time.perf_counter() - began
         # Dropout depends on step and rank alone, so that no state is saved.
-        torch.manual_seed(self.seed * 1_000_003 + number + self.ranks.number * SEEDS_OF_A_RANK)
+        seed_draws(self.step.device, self.seed * 1_000_003 + number + self.ranks.number * SEEDS_OF_A_RANK)
         lr = learning_rate(number, self.progress.steps, self.train)
         measured = self.recorder is not None and self.recorder.measures(number)
         try:
