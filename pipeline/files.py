@@ -89,8 +89,9 @@ def process_space() -> str:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write a file or fill a folder at; on success it takes the place of `path`.
 
-    The parent folder is made. A file is flushed to disk before the rename. A folder that stands at `path` is
-    removed just before the rename. On any error the temporary path is removed and `path` is left as it was.
+    The parent folder is made. A file is flushed to disk before the rename. A folder that stands at `path` is moved
+    aside just before the rename, and removed after it. On any error the temporary path is removed and `path` is left as
+    it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_sibling(path)
@@ -110,10 +111,12 @@ def publish(temporary: Path, path: Path) -> None:
                     file.chmod(READABLE)
                 flush(file)
         flush(temporary)
+        replaced: list[Path] = []
         while not _renamed(temporary, path):  # again where another process has put its own there in between
-            old = temporary_sibling(path)
+            replaced.append(temporary_sibling(path))
             with suppress(FileNotFoundError):
-                path.rename(old)
+                path.rename(replaced[-1])
+        for old in replaced:  # only now: as long as that takes, a kill must find the new one there
             remove(old)
     else:
         flush(temporary)

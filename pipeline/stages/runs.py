@@ -11,10 +11,11 @@ from pathlib import Path
 from pipeline.errors import UserError
 from pipeline.monitor.journal import CHECKUPS, FACTS, VITALS, Records, read_facts
 from pipeline.monitor.vitals import Vitals
+from pipeline.training import scored_cases
 from pipeline.training.ending import read_ending
 from pipeline.training.identity import keys_of
 from pipeline.training.owner import is_alive
-from pipeline.work import DONE, RUN
+from pipeline.work import DONE, RUN, STATE
 
 LEFT_BY_RUNS = (RUN, FACTS, VITALS, CHECKUPS, DONE)
 FOLDS = r"fold\d+|all"
@@ -23,7 +24,7 @@ DEEPEST = 3  # folders between one that is given and a work folder
 SILENT_S = 300.0
 SILENT_STEPS = 20
 SILENT_RECORDS = 3  # times the steps between two records
-SILENT_VALIDATION_S = 3600.0  # where one is due: it writes nothing until it is done
+SILENT_VALIDATION_S = 3600.0  # where one is due: it writes nothing before it has scored a case
 FAILED = "ended by an error"
 GOES_ON = "the same command goes on"
 
@@ -112,9 +113,10 @@ def standing_of(run: Path, records: Records) -> Standing:
 
 
 def silence_s(run: Path, records: Records) -> float:
-    """Return the seconds since a training last wrote a record, or else since it began."""
+    """Return the seconds since a training last wrote a record or scores of a case, or else since it began."""
     names = (VITALS, CHECKUPS) if records.checkups else (VITALS,)
     written = [run / name for name in names if (run / name).exists()]
+    written += (run / STATE).glob(f"*/{scored_cases.FILE}")
     begun = run / RUN if (run / RUN).exists() else run
     return max(0.0, time.time() - max(path.stat().st_mtime for path in written or [begun]))
 

@@ -19,7 +19,7 @@ from pipeline.config.text import in_line
 from pipeline.dataset.folds import held_out
 from pipeline.device import choose, memory_format, memory_told
 from pipeline.errors import UserError
-from pipeline.files import hash_json, remove, write_json
+from pipeline.files import hash_json, write_json
 from pipeline.head import Head
 from pipeline.labels import IGNORE, Labels
 from pipeline.log import listed, log
@@ -39,7 +39,6 @@ from pipeline.stages.recomputing import recompute_mode
 from pipeline.stages.run_facts import run_facts
 from pipeline.stages.torch_setup import loader_workers, set_up_torch
 from pipeline.store.reader import PreparedCase
-from pipeline.training import scored_cases
 from pipeline.training.checkpoint import State, load_state, state_folders
 from pipeline.training.distributed import Ranks, joined
 from pipeline.training.ending import ending_told
@@ -56,7 +55,7 @@ from pipeline.volume.intensity import Intensity, standardisation
 from pipeline.work import DONE, MODEL, RUN, STATE, Outcome, WorkFolder
 
 CHANNELS_IN = 1
-VALIDATED_BY = {"overlap", "mirror", "keep_largest", "amp"}  # of infer.*: what changes the scores
+VALIDATED_BY = {"overlap", "mirror", "keep_largest"}  # of infer.*: what changes the scores by more than rounding
 MOSTLY = 0.5  # of a patch: below it most of every patch is padding
 
 
@@ -123,7 +122,6 @@ def run_together(config: Config, device: torch.device, workers: int, ranks: Rank
         progress = train(config, net, facts, cases, index, folder, ranks, all_used=not verdict.unused)
     if ranks.is_first:
         ending = {"step": progress.step, "best_step": progress.best_step, "dice": progress.best_dice}
-        remove(folder / scored_cases.FILE)
         write_json(folder / DONE, ending)
     log.info("model: %s; curves: tensorboard --logdir %s", folder / MODEL, shlex.quote(str(folder.parent)))
     return Outcome(done=(folder.name,))
@@ -262,7 +260,6 @@ def train(
             after_validation=saved.step - 1 if saved and validates_again else None,
             about=about(config, facts, cases.training, cases.validation),
         )  # fmt: skip
-    kept = folder / scored_cases.FILE
     loop = Loop(
         step, section, config.seed, folder / STATE, recorder,
         batches=partial(
@@ -270,7 +267,7 @@ def train(
             workers=loader_workers(config.sample.workers, device), rank=ranks.number, ranks=ranks.count,
             pinned=device.type == "cuda",
         ),
-        validate=partial(validate, net, cases.validation, facts, config.infer, device, ranks=ranks, kept=kept)
+        validate=partial(validate, net, cases.validation, facts, config.infer, device, ranks=ranks)
         if cases.validation else None,
         keep=partial(keep, net, facts, folder / MODEL), owner=owner,
     )  # fmt: skip
@@ -308,8 +305,9 @@ def check_elsewhere(model: Path, folder: Path) -> None:
 def as_validated(config: Config, before: dict[str, Any]) -> Config:
     """Return the config with which held-out cases are predicted as the run began with: its scores choose its model."""
     begun = InferSection(**before)
-    infer = config.infer.model_copy(update={key: getattr(begun, key) for key in before})
-    changed = [key for key in before if getattr(infer, key) != getattr(config.infer, key)]
+    kept = [key for key in before if key in VALIDATED_BY]
+    infer = config.infer.model_copy(update={key: getattr(begun, key) for key in kept})
+    changed = [key for key in kept if getattr(infer, key) != getattr(config.infer, key)]
     if changed:
         told = ", ".join(f"infer.{key}={in_line(before[key])}" for key in changed)
         log.warning("validations go on with %s, as the run began; scores would not compare otherwise", told)

@@ -19,6 +19,7 @@ from pipeline.model import storable
 
 FORMAT_VERSION = 1
 KEPT = 2
+TENSORS, FACTS = "tensors.safetensors", "state.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,19 +37,42 @@ def state_folders(folder: Path) -> list[Path]:
     return sorted(found, reverse=True)
 
 
+def state_folder(folder: Path, step: int) -> Path:
+    """Return where the state after a step is saved."""
+    return folder / f"step-{step:09d}"
+
+
 def save_state(folder: Path, state: State) -> None:
     """Write a state, and remove all before it but the last."""
-    written = folder / f"step-{state.step:09d}"
+    written = state_folder(folder, state.step)
     with replacing(written) as temporary:
         temporary.mkdir()
-        save_file(storable(state.tensors), temporary / "tensors.safetensors")
-        digest = hash_file(temporary / "tensors.safetensors")
-        write_json(
-            temporary / "state.json",
-            {"format_version": FORMAT_VERSION, "step": state.step, "tensors_sha256": digest, "facts": state.facts},
-        )
+        save_file(storable(state.tensors), temporary / TENSORS)
+        write_facts(temporary, state.step, hash_file(temporary / TENSORS), state.facts)
     for old in [path for path in state_folders(folder) if path.name <= written.name][KEPT:]:
         remove(old)  # a later one, which could not be used, is none of the last two
+
+
+def save_facts(folder: Path, step: int, facts: dict[str, Any]) -> bool:
+    """Give the saved state of a step other facts, as its tensors are the same; return False where there is none.
+
+    A kill leaves it whole, with the facts before or those after.
+    """
+    written = state_folder(folder, step)
+    try:
+        digest = read_json(written / FACTS)["tensors_sha256"]
+    except (UserError, OSError, KeyError, TypeError):
+        return False
+    if not (written / TENSORS).is_file():
+        return False
+    write_facts(written, step, digest, facts)
+    return True
+
+
+def write_facts(folder: Path, step: int, digest: str, facts: dict[str, Any]) -> None:
+    """Write what a state holds beside its tensors, whose SHA-256 in hex is `digest`."""
+    told = {"format_version": FORMAT_VERSION, "step": step, "tensors_sha256": digest, "facts": facts}
+    write_json(folder / FACTS, told)
 
 
 def load_state(folder: Path) -> State | None:
@@ -63,7 +87,7 @@ def load_state(folder: Path) -> State | None:
         except (UserError, OSError, SafetensorError) as error:
             log.warning("%s: this state cannot be used (%s).", path, error)
         except (KeyError, TypeError):
-            log.warning("%s: this state cannot be used (state.json does not hold what was written).", path)
+            log.warning("%s: this state cannot be used (%s does not hold what was written).", path, FACTS)
     if found:
         raise UserError(
             f"{folder}: none of the {len(found)} saved states can be used; begin anew with train.restart=true."
@@ -73,10 +97,10 @@ def load_state(folder: Path) -> State | None:
 
 def read_state(path: Path) -> State:
     """Read one state and check that it is the one that was written."""
-    written = read_json(path / "state.json")
+    written = read_json(path / FACTS)
     if written["format_version"] != FORMAT_VERSION:
         raise UserError(f"format version {written['format_version']}, this program reads {FORMAT_VERSION}")
-    tensors = path / "tensors.safetensors"
+    tensors = path / TENSORS
     if hash_file(tensors) != written["tensors_sha256"]:
         raise UserError(f"{tensors.name} is not what was written")
     return State(written["step"], load_file(tensors), written["facts"])

@@ -52,13 +52,14 @@ class Ranks:
         return self._reduced(values, distributed.ReduceOp.SUM) / self.count
 
     def largest(self, values: Tensor) -> Tensor:
-        """Return the largest over ranks of float values, on the CPU."""
+        """Return the largest over ranks of values, on the CPU."""
         return self._reduced(values, distributed.ReduceOp.MAX)
 
     def _reduced(self, values: Tensor, operation: Any) -> Tensor:
         if self.count == 1:
             return values.cpu()
-        sent = values.to(self.device, torch.float64 if self.device.type == "cpu" else torch.float32, copy=True)
+        real = torch.float64 if self.device.type == "cpu" else torch.float32
+        sent = values.to(self.device, real if values.is_floating_point() else values.dtype, copy=True)
         distributed.all_reduce(sent, operation)
         return sent.cpu()
 
@@ -67,7 +68,7 @@ class Ranks:
         if self.count == 1:
             return [value]
         mine = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8).to(self.device)
-        length = int(self.largest(torch.tensor([float(len(mine))])).item())
+        length = int(self.largest(torch.tensor([len(mine)])).item())
         sent = torch.full((length,), ord(" "), dtype=torch.uint8, device=self.device)  # JSON may end in spaces
         sent[: len(mine)] = mine
         received = [torch.empty_like(sent) for _ in range(self.count)]
@@ -77,6 +78,11 @@ class Ranks:
     def of_first(self, value: Any) -> Any:
         """Return the JSON value of rank 0."""
         return self.gather(value)[0]
+
+    def take_buffers(self, net: nn.Module) -> None:
+        """Give every rank the buffers of rank 0, such as a batch norm's statistics: each step begins with these."""
+        for buffer in net.buffers() if self.count > 1 else ():
+            distributed.broadcast(buffer, 0)
 
     def wrap(self, net: nn.Module, *, all_used: bool = True) -> nn.Module:
         """Return the network in the form whose backward pass leaves every rank with the mean of all gradients.

@@ -19,12 +19,13 @@ from pipeline.monitor.symptoms.diagnose import NOT_FINITE, blame
 from pipeline.monitor.symptoms.finding import Finding
 from pipeline.sampling.batch import Batch
 from pipeline.training.average import Average
-from pipeline.training.checkpoint import State, save_state
+from pipeline.training.checkpoint import State, save_facts, save_state, state_folder
 from pipeline.training.notice import Notice
 from pipeline.training.optimise import optimiser_tensors, restore_optimiser
 from pipeline.training.owner import Owner
 from pipeline.training.recorder import Recorder
 from pipeline.training.schedule import learning_rate
+from pipeline.training.scored_cases import ScoredCases
 from pipeline.training.signs import strange_labels
 from pipeline.training.step import Diverged, Drawn, Step, StepResult
 from pipeline.training.stop import StopRequest
@@ -56,15 +57,15 @@ class Loop:
     """A run from wherever it stands to its end, on one rank or on each of several.
 
     recorder: None on all ranks but the first, which alone writes. batches: (first step, step to stop before) -> the
-    batches of these steps. validate: scores the held-out volumes and calls what it is given now and then; None where
-    none are held out. keep: writes the model folder, given the step and the Dice that it was chosen by. owner: this
-    process's claim on the run; None where nobody else can have one.
+    batches of these steps. validate: (check, known) -> scores of the held-out volumes; calls `check` now and then, and
+    puts what it has scored into `known`; None where none are held out. keep: writes the model folder, given the step
+    and the Dice that it was chosen by. owner: this process's claim on the run; None where nobody else can have one.
     """
 
     def __init__(
         self, step: Step, train: TrainSection, seed: int, states: Path, recorder: Recorder | None, *,
         batches: Callable[[int, int], Iterator[Batch]],
-        validate: Callable[[Callable[[], None]], Validation] | None,
+        validate: Callable[[Callable[[], None], ScoredCases], Validation] | None,
         keep: Callable[[int, float | None], None], owner: Owner | None = None,
     ) -> None:  # fmt: skip
         self.step, self.train, self.seed, self.states, self.recorder = step, train, seed, states, recorder
@@ -119,10 +120,7 @@ class Loop:
             return
         self._check_owner()
         began = time.monotonic()
-        tensors = {f"net/{k}": v for k, v in self.step.net.state_dict().items()}
-        tensors |= {f"optimiser/{k}": v for k, v in optimiser_tensors(self.step.net, self.step.optimiser).items()}
-        if self.average:
-            tensors |= {f"average/{k}": v for k, v in self.average.tensors().items()}
+        step = self.progress.step
         facts = {
             "progress": asdict(self.progress),
             "scaler": self.step.scaler.state_dict(),
@@ -130,10 +128,20 @@ class Loop:
             "circumstances": self._circumstances(),
             "recorded": self.recorder.state(),
         }
-        save_state(self.states, State(self.progress.step, tensors, facts))
+        saved_before = self.saved is not None and self.saved.step == step
+        if not (saved_before and save_facts(self.states, step, facts)):
+            save_state(self.states, State(step, self._tensors(), facts))
         self.notice.took("saving the state", time.monotonic() - began)
         self.saved_at = time.monotonic()
         self.saved = self.progress
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Return what a state holds beside facts, by name."""
+        tensors = {f"net/{k}": v for k, v in self.step.net.state_dict().items()}
+        tensors |= {f"optimiser/{k}": v for k, v in optimiser_tensors(self.step.net, self.step.optimiser).items()}
+        if self.average:
+            tensors |= {f"average/{k}": v for k, v in self.average.tensors().items()}
+        return tensors
 
     def _circumstances(self) -> dict[str, Any]:
         return circumstances(self.step.device) | {"ranks": self.ranks.count, "compiled": self.train.compile}
@@ -174,9 +182,14 @@ class Loop:
         """Take a step, or validate where that is due."""
         self._heed(stop)
         if self._validation_due():
+            if self.progress != self.saved:
+                self.save()  # where the validation goes on, with these very weights, if it is interrupted
+            state = state_folder(self.states, self.progress.step) if self.recorder else None
+            known = ScoredCases(state, self._check_owner)
             with self.average.applied() if self.average else nullcontext():
-                self._validate(stop)
+                self._validate(stop, known)
             self.save()  # beside the model: whatever ends the run later, the two stay of one time
+            known.remove()
         else:
             self._one()
             self._turn_minutes_into_steps()
@@ -275,7 +288,7 @@ class Loop:
         ends = step == self.progress.steps or (step > 0 and step % self.train.validate_every_steps == 0)
         return ends and self.progress.validated < step
 
-    def _validate(self, stop: StopRequest) -> None:
+    def _validate(self, stop: StopRequest, known: ScoredCases) -> None:
         """Keep the weights if they score best so far on the held-out volumes; where there is no score, the latest."""
         step, best = self.progress.step, self.progress.best_dice
         lap = self.notice.laps("a part of a validation")
@@ -284,7 +297,7 @@ class Loop:
             lap()
             self._check_stop(stop)
 
-        dice = self._score(check)
+        dice = self._score(check, known)
         if dice is None or best is None or dice > best:
             if self.recorder:
                 self.keep(step, dice)
@@ -296,12 +309,12 @@ class Loop:
         self.progress = replace(self.progress, validated=step)
         lap()
 
-    def _score(self, check: Callable[[], None]) -> float | None:
+    def _score(self, check: Callable[[], None], known: ScoredCases) -> float | None:
         """Return the mean Dice of the held-out volumes, None where none are held out or no class is in any of them.
 
         check: called between the operations of the validation, on all ranks alike; it raises where a stop is asked.
         """
-        result = None if self.validate is None else self.validate(check)
+        result = None if self.validate is None else self.validate(check, known)
         if self.recorder:
             self._check_owner()
             self.recorder.validation(self.progress.step, result)

@@ -1,43 +1,39 @@
-"""What a validation has scored so far, in a file of the run, so that one that was interrupted goes on after it."""
+"""What a validation has scored so far, in a file beside the state that it is of: an interrupted one goes on there."""
 
-import hashlib
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
 from pipeline.errors import UserError
-from pipeline.files import hash_json, read_json, write_json
+from pipeline.files import hash_json, read_json, remove, write_json
 from pipeline.log import listed, log
 
 FILE = "validation.json"
-EVERY_S = 5.0  # of a validation, which is what a kill may cost it beside the case that is being predicted
+FORMAT_VERSION = 1
+EVERY_S = 5.0  # of a validation, which is what a kill without notice may cost it beside the cases under way
 
 
 class ScoredCases:
-    """What is known of cases, JSON values by name, with the weights that a network has now.
+    """What is known of cases by name, JSON values.
 
-    path: of the file; None on all ranks but the first, and where nothing is to be kept. A file of other weights, as of
-    an earlier validation, is overwritten once this one has lasted for some seconds; an altered one is not believed.
+    state: the folder of the state that is validated, where the file lies; None on all ranks but the first. A file that
+    was altered is not believed, and one that cannot be written costs no more than the time to score again.
+    check: called before the file is written; it may raise.
     """
 
-    def __init__(self, path: Path | None, net: nn.Module) -> None:
-        self.path = path
-        self.weights = hash_weights(net) if path else ""
-        self.cases: dict[str, Any] = self._kept(path) if path and path.exists() else {}
-        self.written_at = time.monotonic()
+    def __init__(self, state: Path | None = None, check: Callable[[], None] = lambda: None) -> None:
+        self.path, self.check = state and state / FILE, check
+        self.cases: dict[str, Any] = self._kept(self.path) if self.path and self.path.exists() else {}
+        self.written, self.written_at = len(self.cases), time.monotonic()
 
     def _kept(self, path: Path) -> dict[str, Any]:
         try:
             found = read_json(path)
-            if found["hash"] != hash_json(found["cases"]):
-                raise UserError(f"{path}: altered since it was written.")
-        except (UserError, KeyError, TypeError) as error:
+            if (found["format_version"], found["hash"]) != (FORMAT_VERSION, hash_json(found["cases"])):
+                raise UserError(f"{path}: altered, or written by another version.")
+        except (UserError, OSError, KeyError, TypeError) as error:
             log.warning("the validation begins anew, as what is kept of it cannot be read (%s)", error)
-            return {}
-        if found["weights"] != self.weights:
             return {}
         cases: dict[str, Any] = found["cases"]
         log.info("the validation goes on; scored before: %s", listed(cases))
@@ -46,15 +42,23 @@ class ScoredCases:
     def add(self, cases: dict[str, Any]) -> None:
         """Take in what is known of more cases."""
         self.cases |= cases
-        if self.path and time.monotonic() - self.written_at >= EVERY_S:
-            write_json(self.path, {"weights": self.weights, "hash": hash_json(self.cases), "cases": self.cases})
-            self.written_at = time.monotonic()
+        if time.monotonic() - self.written_at >= EVERY_S:
+            self.write()
 
+    def write(self) -> None:
+        """Write down what is not written yet."""
+        if self.path is None or self.written == len(self.cases):
+            return
+        self.check()
+        told = {"format_version": FORMAT_VERSION, "hash": hash_json(self.cases), "cases": self.cases}
+        try:
+            write_json(self.path, told)
+        except OSError as error:
+            log.warning("%s: not written, so that these cases are scored again after an interruption (%s)",
+                        self.path, error)  # fmt: skip
+        self.written, self.written_at = len(self.cases), time.monotonic()
 
-def hash_weights(net: nn.Module) -> str:
-    """Return the SHA-256 of a network's weights and buffers, in hex."""
-    digest = hashlib.sha256()
-    for name, value in net.state_dict().items():
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
+    def remove(self) -> None:
+        """Remove the file, once what the validation has found is in the state."""
+        if self.path:
+            remove(self.path)

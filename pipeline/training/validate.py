@@ -1,10 +1,10 @@
 """Scores of whole held-out volumes, through the code that users run."""
 
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from pipeline.config.infer import InferSection
+from pipeline.errors import Interrupted
 from pipeline.inference.predict import Predict, predictor
 from pipeline.inference.segment import segment
 from pipeline.model import ModelFacts
@@ -48,13 +49,13 @@ class Validation:
 
 
 def validate(
-    net: nn.Module, cases: Sequence[PreparedCase], facts: ModelFacts, infer: InferSection,
-    device: torch.device, check: Callable[[], None], ranks: Ranks = NOBODY_ELSE, kept: Path | None = None,
+    net: nn.Module, cases: Sequence[PreparedCase], facts: ModelFacts, infer: InferSection, device: torch.device,
+    check: Callable[[], None], known: ScoredCases | None = None, *, ranks: Ranks = NOBODY_ELSE,
 ) -> Validation:  # fmt: skip
     """Segment every case (at least one) on the training grid and score it by Dice; each of several ranks its share.
 
     check: called before every group of windows, where there are several ranks before every case; it may raise to end
-    the validation, on all of them. kept: where what is scored is kept, and read if it is of the same weights.
+    the validation, on all of them. known: what rank 0 knows already, which is not found out again.
     """
     predict = predictor(net, facts.head, infer, device)
     if ranks.count == 1:
@@ -73,15 +74,19 @@ def validate(
         overlay = overlay_png(volume, truth, prediction, facts.labels.names, facts.intensity.window_hu)
         return {"scores": scores.to_json(), "overlay": b64encode(overlay).decode()}
 
-    known = ScoredCases(kept if ranks.is_first else None, net)
+    ranks.take_buffers(net)
+    known = known or ScoredCases()
     known.cases = ranks.of_first(known.cases)
     missing = [case for case in cases if case.name not in known.cases]
-    for first in range(0, len(missing), ranks.count):
-        if ranks.count > 1:
-            check()
-        mine = missing[first + ranks.number : first + ranks.number + 1]
-        for one in ranks.gather({case.name: scored(case) for case in mine}):
-            known.add(one)
+    try:
+        for first in range(0, len(missing), ranks.count):
+            if ranks.count > 1:
+                check()
+            mine = missing[first + ranks.number : first + ranks.number + 1]
+            known.add(dict(ChainMap(*ranks.gather({case.name: scored(case) for case in mine}))))
+    except Interrupted:
+        known.write()
+        raise
     return gathered(
         {case.name: VolumeScores.from_json(known.cases[case.name]["scores"]) for case in cases},
         ("background", *facts.labels.names),
@@ -96,15 +101,16 @@ def gathered(scores: Mapping[str, VolumeScores], classes: Sequence[str], overlay
         found = [what(case) for case in scores.values()]
         return {name: mean(case[name] for case in found) for name in found[0]}
 
-    def share(voxels: np.ndarray) -> dict[str, float]:
-        return dict(zip(classes, (voxels / max(1, voxels.sum())).tolist(), strict=True))
+    def share(voxels: Iterable[Sequence[int]]) -> dict[str, float]:
+        whole = np.sum(list(voxels), axis=0)
+        return dict(zip(classes, (whole / max(1, whole.sum())).tolist(), strict=True))
 
-    confusion = np.sum([case.confusion for case in scores.values()], axis=0)
     by_case = {name: mean(case.dice.values()) for name, case in scores.items()}
     return Validation(
         dice=mean_by_target(attrgetter("dice")), present_dice=mean_by_target(attrgetter("present_dice")),
         near_dice=mean_by_target(attrgetter("near_dice")), partner_dice=mean_by_target(attrgetter("partner_dice")),
-        truth_share=share(confusion.sum(axis=1)), predicted_share=share(confusion.sum(axis=0)), cases=by_case,
+        truth_share=share(case.truth_voxels for case in scores.values()),
+        predicted_share=share(case.predicted_voxels for case in scores.values()), cases=by_case,
         mean=mean(by_case.values()), overlays=overlays,
     )  # fmt: skip
 

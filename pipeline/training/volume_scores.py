@@ -23,13 +23,14 @@ class VolumeScores:
 
     near_dice: within a patch around a voxel in the middle of the target's truth; NaN where the truth has none.
     partner_dice: of the target's prediction with the truth of its partner; NaN where the truth lacks one of them.
-    confusion: see `metrics.overlap.confusion_matrix`.
+    truth_voxels, predicted_voxels: by class, background first, without what the truth ignores.
     """
 
     dice: dict[str, float]
     near_dice: dict[str, float]
     partner_dice: dict[str, float]
-    confusion: np.ndarray
+    truth_voxels: Sequence[int]
+    predicted_voxels: Sequence[int]
 
     @property
     def present_dice(self) -> dict[str, float]:
@@ -40,13 +41,13 @@ class VolumeScores:
         """Return what `from_json` reads; NaN becomes null."""
         dices = {key: {name: None if isnan(value) else value for name, value in getattr(self, key).items()}
                  for key in DICES}  # fmt: skip
-        return {**dices, "confusion": self.confusion.tolist()}
+        return {**vars(self), **dices}
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> "VolumeScores":
         """Return what `to_json` gave."""
         dices = {key: {name: nan if value is None else value for name, value in saved[key].items()} for key in DICES}
-        return cls(**dices, confusion=np.array(saved["confusion"], np.int64))
+        return cls(**{**saved, **dices})
 
 
 def score_volume(
@@ -73,7 +74,8 @@ def score_volume(
         partner_dice={
             name: dice_of_others(confusion, targets[partner], targets[name]) for name, partner in partners.items()
         },
-        confusion=confusion,
+        truth_voxels=confusion.sum(axis=1).tolist(),
+        predicted_voxels=confusion.sum(axis=0).tolist(),
     )
 
 

@@ -1,5 +1,6 @@
 """Real CT prepared and trained on in seconds: six cases at 8 mm, patches of 16 voxels, a network of two stages."""
 
+import csv
 import json
 import os
 import shutil
@@ -69,6 +70,12 @@ def trained(source: Path, store: Path, tmp_path_factory: pytest.TempPathFactory)
     outcome = train.run(load([f"data.source={source}", f"data.store={store}", f"work={work}", *SETTINGS]))
     assert outcome.done == ("fold0",)
     return work
+
+
+def rows_of(work: Path) -> list[dict[str, str]]:
+    """Return the rows of a run's table."""
+    with (work / "train" / "fold0" / "train.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """Training on real CT: what it leaves, how it goes on after a stop, what it refuses."""
 
-import csv
 import math
 import multiprocessing
 import os
@@ -15,23 +14,14 @@ from safetensors.torch import load_file
 
 from pipeline.errors import ExitCode, Interrupted, UserError
 from pipeline.files import read_json, write_json
-from pipeline.inference import segment
 from pipeline.model import Model, read_facts
 from pipeline.monitor.journal import read_records
 from pipeline.stages import doctor_run, train
-from pipeline.training import validate
 from pipeline.training.recorder import Recorder
-from pipeline.training.start import weights_hash
-from pipeline.training.volume_scores import VolumeScores
 
-from .conftest import TEST, TRAINING, Configure, stopped_after
+from .conftest import TEST, TRAINING, Configure, rows_of, stopped_after
 
 FINAL = "step-000000012/tensors.safetensors"
-
-
-def rows_of(work: Path) -> list[dict[str, str]]:
-    with (work / "train" / "fold0" / "train.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_a_run_leaves_the_best_model_with_its_facts(trained: Path) -> None:
@@ -137,58 +127,6 @@ def test_a_run_whose_loader_process_is_killed_ends_with_the_same_bits(
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-def test_a_stop_within_validation_is_followed_by_that_validation(
-    configure: Configure, trained: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = configure()
-    real = segment.Blend.add
-    sent: list[int] = []
-
-    def interrupting(self: segment.Blend, *args: object) -> None:
-        real(self, *args)  # type: ignore[arg-type]
-        if not sent:
-            sent.append(1)
-            os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr(segment.Blend, "add", interrupting)
-    with pytest.raises(Interrupted):
-        train.run(config)
-    assert not [row for row in rows_of(config.work) if row["dice"]]
-    assert train.run(config).done == ("fold0",)
-    scores = [[(row["step"], row["dice"]) for row in rows_of(work) if row["dice"]] for work in (config.work, trained)]
-    assert scores[0] == scores[1]
-
-
-def test_a_validation_that_lasts_longer_than_an_attempt_goes_on_with_its_next_case(
-    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    two_held_out = ("data.folds=2", "train.steps=6")
-    alone, config = configure(*two_held_out, work=tmp_path / "alone"), configure(*two_held_out)
-    train.run(alone)
-    monkeypatch.setattr("pipeline.training.scored_cases.EVERY_S", 0.0)
-    real = validate.score_volume
-    scored: list[int] = []
-
-    def interrupting(*args: object) -> VolumeScores:
-        scored.append(1)
-        os.kill(os.getpid(), signal.SIGTERM)
-        return real(*args)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(validate, "score_volume", interrupting)
-    with caplog.at_level("INFO", logger="hounsfield"):
-        for _ in range(3):  # stopped after each of two cases of two validations; the last one ends the run
-            with pytest.raises(Interrupted):
-                train.run(config)
-        assert train.run(config).done == ("fold0",)
-    assert len(scored) == 4
-    assert caplog.text.count("the validation goes on; scored before: hn_") == 2
-    scores = [[(row["step"], row["dice"]) for row in rows_of(work.work) if row["dice"]] for work in (alone, config)]
-    assert scores[0] == scores[1] and len(scores[0]) == 2
-    same = [weights_hash(work.work / "train/fold0/model") for work in (alone, config)]
-    assert same[0] == same[1]
-    assert not (config.work / "train/fold0/validation.json").exists()
-
-
 def test_a_model_that_is_gone_is_written_again(
     configure: Configure, trained: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -251,19 +189,6 @@ def test_a_model_of_a_validation_whose_state_was_lost_gives_way_to_the_next_one(
     model = read_facts(folder / "model").provenance
     assert model["step"] == done["best_step"] in (10, 12) and model["validation_dice"] == done["dice"] < 1
     assert train.run(configure("train.save_every_steps=6", "train.validate_every_steps=10")).skipped == ("fold0",)
-
-
-def test_validations_go_on_as_the_run_began(
-    configure: Configure, trained: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with stopped_after(6):
-        train.run(configure())
-    config = configure("infer.mirror=[x]", "infer.keep_largest=all", "infer.windows=3")
-    with caplog.at_level("WARNING", logger="hounsfield"):
-        assert train.run(config).done == ("fold0",)
-    assert "validations go on with infer.mirror=[], infer.keep_largest=[], as the run began" in caplog.text
-    scores = [[row["dice"] for row in rows_of(work)] for work in (config.work, trained)]
-    assert scores[0] == scores[1]
 
 
 def test_other_threads_are_told_to_change_the_last_bits(

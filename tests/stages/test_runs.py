@@ -143,6 +143,15 @@ def test_a_training_that_validates_may_be_silent_for_an_hour(
     assert silent_for(run, 3661, records) == "silent for 1:01:01"
 
 
+def test_a_validation_is_heard_as_it_scores_cases(run: Path) -> None:
+    records = Records(logged(10, 250, 1.0), [])
+    assert silent_for(run, 400, records) == "silent for 0:06:40"
+    state = run / "state" / "step-000000250"
+    state.mkdir(parents=True)
+    (state / "validation.json").touch()
+    assert standing_of(run, records).word == "running"
+
+
 def test_the_end_of_a_validation_is_heard(run: Path) -> None:
     records = Records(logged(10, 250, 1.0), [validated(250)])
     (run / "vitals.jsonl").touch()

@@ -62,6 +62,18 @@ print(ranks.gather({"rank": n, "text": "é" * 5 * n}), ranks.of_first([n, None, 
     assert second == "False True False\n" + rest
 
 
+def test_buffers_are_those_of_the_first_rank():
+    body = """\
+net = torch.nn.BatchNorm3d(2)
+net(torch.full((1, 2, 4, 4, 4), ranks.number + 1.0))
+ranks.take_buffers(net)
+print(net.running_mean.tolist(), net.num_batches_tracked.item())
+print(ranks.largest(torch.tensor([2**40 + ranks.number])).item() - 2**40)"""
+    first, second = run_together(body)
+    assert first == second
+    assert first.splitlines()[1] == "1" and first.startswith("[0.1")
+
+
 def test_gradients_of_a_wrapped_network_are_the_mean_over_ranks():
     body = """\
 net = torch.nn.Linear(1, 1, bias=False)

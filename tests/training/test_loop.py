@@ -19,6 +19,7 @@ from pipeline.sampling.batch import Batch
 from pipeline.training.checkpoint import load_state, state_folders
 from pipeline.training.loop import Loop
 from pipeline.training.optimise import make_optimiser
+from pipeline.training.scored_cases import ScoredCases
 from pipeline.training.step import Step
 from pipeline.training.validate import Validation
 
@@ -35,7 +36,7 @@ def run_with(net, facts, batch, make_recorder, tmp_path: Path) -> Callable:
         step = Step(net, build(LossSection(), facts.head), make_optimiser(net, train), device=CPU, amp=None, clip=1.0)
         left = iter(scores)
 
-        def validate(check: Callable[[], None]) -> Validation:
+        def validate(check: Callable[[], None], known: ScoredCases) -> Validation:
             mean = next(left)
             return Validation({"bone": mean, "gland": NAN}, mean, {})
 
@@ -85,28 +86,27 @@ def test_without_a_score_the_latest_weights_are_kept(run_with: Callable) -> None
 
 def test_a_crash_after_a_validation_repeats_none(run_with: Callable, tmp_path: Path) -> None:
     kept: list = []
-    with pytest.raises(StopIteration):  # the second validation fails, after the state of step 2
+    with pytest.raises(StopIteration):  # the second validation fails, whose state is saved before it
         run_with([0.5], kept).run()
     state = load_state(tmp_path / "state")
-    assert state is not None and state.step == 2
+    assert state is not None and state.step == 4
     again = run_with([0.25, 0.75], kept)
     again.resume(state, has_model=True)
     again.run()
     assert kept == [(2, 0.5), (6, 0.75)]
 
 
-@pytest.mark.parametrize("saved_before", [True, False])
-def test_a_stop_writes_the_state_unless_it_is_there_already(
-    run_with: Callable, tmp_path: Path, saved_before: bool
-) -> None:
-    loop = run_with([], [])
-    folder = tmp_path / "state" / "step-000000002"
-    found: list[int] = []
+def files_of(state: Path) -> dict[str, int]:
+    """Return the files of a state, by name, with what tells one file from its replacement."""
+    return {path.name: path.stat().st_ino for path in state.iterdir()}
 
-    def stopped(check: Callable[[], None]) -> None:
-        if saved_before:
-            loop.save()
-            found.append(folder.stat().st_ino)
+
+def test_a_stop_within_a_validation_finds_its_state_written(run_with: Callable, tmp_path: Path) -> None:
+    loop = run_with([], [])
+    found: list[dict[str, int]] = []
+
+    def stopped(check: Callable[[], None], known: ScoredCases) -> None:
+        found.append(files_of(tmp_path / "state" / "step-000000002"))
         os.kill(os.getpid(), signal.SIGTERM)
         check()
 
@@ -114,15 +114,36 @@ def test_a_stop_writes_the_state_unless_it_is_there_already(
     with pytest.raises(Interrupted):
         loop.run()
     assert load_state(tmp_path / "state").step == 2
-    assert not saved_before or found == [folder.stat().st_ino]
+    assert found == [files_of(tmp_path / "state" / "step-000000002")]
+
+
+@pytest.mark.parametrize("lost", ["nothing", "state.json", "tensors.safetensors"])
+def test_after_a_validation_only_the_facts_are_written_again(run_with: Callable, tmp_path: Path, lost: str) -> None:
+    loop = run_with([], [])
+    state = tmp_path / "state" / "step-000000002"
+    before: list[int] = []
+
+    def scored(check: Callable[[], None], known: ScoredCases) -> Validation:
+        before.append((state / "tensors.safetensors").stat().st_ino)
+        if lost != "nothing":
+            (state / lost).unlink()
+        return Validation({"bone": 0.5, "gland": NAN}, 0.5, {})
+
+    loop.train = loop.train.model_copy(update={"steps": 2})
+    loop.progress = replace(loop.progress, steps=2)
+    loop.validate = scored
+    loop.run()
+    found = load_state(tmp_path / "state")
+    assert found is not None and found.facts["progress"]["validated"] == 2
+    assert ((state / "tensors.safetensors").stat().st_ino == before[0]) == (lost == "nothing")
 
 
 def test_what_was_drawn_is_counted_on_after_a_resume(run_with: Callable, tmp_path: Path) -> None:
-    with pytest.raises(StopIteration):  # the second validation fails, after the state of step 2
+    with pytest.raises(StopIteration):  # the second validation fails, whose state is saved before it
         run_with([0.5], []).run()
     again = run_with([0.5, 0.75], [])
     again.resume(load_state(tmp_path / "state"), has_model=True)
-    assert (again.recorder.tally.by_case, again.recorder.tally.since_step) == ({"case_0": 2, "case_1": 2}, 1)
+    assert (again.recorder.tally.by_case, again.recorder.tally.since_step) == ({"case_0": 4, "case_1": 4}, 1)
     again.run()
     assert again.recorder.tally.by_case == {"case_0": 6, "case_1": 6}
 

@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from pipeline.config.infer import InferSection
-from pipeline.errors import Interrupted
+from pipeline.errors import Interrupted, Superseded
 from pipeline.head import Head
 from pipeline.labels import Labels, Region
 from pipeline.report.overlay import overlay_png
+from pipeline.training.scored_cases import FILE, ScoredCases
 from pipeline.training.validate import validate
 from pipeline.volume.volume import Volume
 
@@ -120,10 +121,10 @@ def three(make_case):
     return [make_case(name, block((14, 12, 10), 1, size)) for name, size in (("a", 3), ("b", 4), ("c", 5))]
 
 
-def counted(net, facts, cases, kept):
+def counted(net, facts, cases, state):
     """Validate, and return the result and how many groups of windows were predicted for it."""
     seen = []
-    return validate(net, cases, facts, InferSection(), CPU, lambda: seen.append(1), kept=kept), len(seen)
+    return validate(net, cases, facts, InferSection(), CPU, lambda: seen.append(1), known=ScoredCases(state)), len(seen)
 
 
 @pytest.fixture
@@ -136,10 +137,8 @@ def check_same(first, second):
         np.testing.assert_equal(getattr(second, field.name), getattr(first, field.name))
 
 
-def test_an_interrupted_validation_goes_on_after_the_cases_it_has_scored(
-    net, facts, make_case, tmp_path, at_once, caplog
-):
-    cases, kept = three(make_case), tmp_path / "validation.json"
+def test_an_interrupted_validation_goes_on_after_the_cases_it_has_scored(net, facts, make_case, tmp_path, caplog):
+    cases = three(make_case)
     alone, groups = counted(net, facts, cases, None)
     left = groups * 2 // 3  # the third case is begun then
 
@@ -150,40 +149,56 @@ def test_an_interrupted_validation_goes_on_after_the_cases_it_has_scored(
             raise Interrupted("stopped")
 
     with pytest.raises(Interrupted):
-        validate(net, cases, facts, InferSection(), CPU, check, kept=kept)
+        validate(net, cases, facts, InferSection(), CPU, check, known=ScoredCases(tmp_path))
     with caplog.at_level("INFO", logger="hounsfield"):
-        result, again = counted(net, facts, cases, kept)
+        result, again = counted(net, facts, cases, tmp_path)
     assert again == groups // 3
     check_same(alone, result)
     assert "the validation goes on; scored before: a, b\n" in caplog.text
-    result, again = counted(net, facts, cases, kept)
-    assert again == 0
-    check_same(alone, result)
 
 
-def test_what_other_weights_have_scored_does_not_count(net, facts, make_case, tmp_path, at_once):
-    cases, kept = three(make_case), tmp_path / "validation.json"
-    _, groups = counted(net, facts, cases, kept)
-    net.register_buffer("more", torch.zeros(1))
-    assert counted(net, facts, cases, kept)[1] == groups
-    assert counted(net, facts, cases, kept)[1] == 0
-    net.more += 1
-    assert counted(net, facts, cases, kept)[1] == groups
-
-
-@pytest.mark.parametrize("old, new", [('"bone": 1.0', '"bone": 0.5'), ('"cases"', '"kases"'), ("{", "["), ("{", "")])
+@pytest.mark.parametrize(
+    "old, new", [('"bone": 1.0', '"bone": 0.5'), ('"cases"', '"kases"'), ('version": 1', 'version": 2'), ("{", "")]
+)
 def test_altered_scores_are_not_believed(net, facts, make_case, tmp_path, at_once, caplog, old, new):
-    cases, kept = three(make_case), tmp_path / "validation.json"
-    alone, groups = counted(net, facts, cases, kept)
-    text = kept.read_text()
-    assert old in text
-    kept.write_text(text.replace(old, new, 1))
-    result, again = counted(net, facts, cases, kept)
+    cases = three(make_case)
+    alone, groups = counted(net, facts, cases, tmp_path)
+    file = tmp_path / FILE
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new, 1))
+    result, again = counted(net, facts, cases, tmp_path)
     assert again == groups
     check_same(alone, result)
     assert "the validation begins anew, as what is kept of it cannot be read" in caplog.text
 
 
 def test_a_short_validation_writes_nothing(net, facts, make_case, tmp_path):
-    counted(net, facts, three(make_case), tmp_path / "validation.json")
+    counted(net, facts, three(make_case), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_each_case_is_written_where_they_take_long(net, facts, make_case, tmp_path, at_once):
+    cases = three(make_case)
+    alone, _ = counted(net, facts, cases, tmp_path)
+    result, again = counted(net, facts, cases, tmp_path)
+    assert again == 0
+    check_same(alone, result)
+
+
+def test_what_cannot_be_written_is_told_and_ends_nothing(net, facts, make_case, tmp_path, at_once, caplog):
+    no_folder = tmp_path / "file"
+    no_folder.touch()
+    cases = three(make_case)
+    alone, _ = counted(net, facts, cases, None)
+    check_same(alone, counted(net, facts, cases, no_folder)[0])
+    assert "validation.json: not written, so that these cases are scored again after an interruption" in caplog.text
+
+
+def test_a_run_that_was_taken_over_writes_nothing(net, facts, make_case, tmp_path, at_once):
+    def taken_over():
+        raise Superseded("taken over")
+
+    known = ScoredCases(tmp_path, taken_over)
+    with pytest.raises(Superseded):
+        validate(net, three(make_case), facts, InferSection(), CPU, lambda: None, known=known)
     assert not list(tmp_path.iterdir())
