@@ -13,7 +13,7 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 class TrainSection(Section):
     steps: Count = Field(1000, description="optimiser steps")
     minutes: Positive | None = Field(
-        None, description="instead of steps: turned into a step count after 20 steps and 10 seconds"
+        None, description="instead of steps: turned into a step count after 20 steps and 30 seconds"
     )
     fold: Natural | Literal["all"] = Field(0, description="fold held out for validation; all: none is held out")
     device: Device = Field("auto", description="auto, cpu, cuda or cuda:N")

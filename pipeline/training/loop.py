@@ -33,8 +33,8 @@ from pipeline.training.validate import Validation
 
 PARTS = ("net/", "optimiser/", "average/")  # of the saved tensors' names
 UNTIMED_STEPS = 10  # set up kernels, or compile
-MEASURED_STEPS, MEASURED_S = 20, 10.0  # after which train.minutes becomes a step count
-MEASURED_SHARE = 0.1  # of train.minutes, which is enough where that is less than MEASURED_S
+MEASURED_STEPS, MEASURED_S = 20, 30.0  # after which train.minutes becomes a step count
+MEASURED_SHARE = 0.05  # of train.minutes, which is enough where that is less than MEASURED_S
 NO_RESULT = StepResult(math.nan, {}, math.nan, math.nan, math.nan, None, ())  # of a step whose loss raised an error
 SEEDS_OF_A_RANK = 2**40  # more than a run has steps
 UNKNOWN_END = 10**9  # until then batches come without end
