@@ -3,6 +3,7 @@
 Rank 0 alone writes. Every method is called by all ranks in the same order, and does next to nothing where there is one.
 """
 
+import atexit
 import gc
 import json
 import os
@@ -120,7 +121,6 @@ def joined(rank: Rank, device: torch.device) -> Iterator[Ranks]:
         )
     place = ":".join(os.environ[name] for name in ADDRESS)
     backend = "nccl" if device.type == "cuda" else "gloo"
-    contexts = contexts_alive()
     try:
         store = distributed.TCPStore(
             os.environ[ADDRESS[0]], int(os.environ[ADDRESS[1]]), rank.count, rank.number == 0 and not agent_has_store(),
@@ -136,6 +136,8 @@ def joined(rank: Rank, device: torch.device) -> Iterator[Ranks]:
             f"process {rank.number} of {rank.count} did not meet the others at {place} within {MEETING.seconds} s "
             f"({str(error).splitlines()[0]}); start all of them, and let the machines reach each other."
         ) from error
+    if backend == "gloo":
+        atexit.register(wait_for_threads, contexts_alive())
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")  # of 1x1x1 kernels, the same
     failed = True
     try:
@@ -153,8 +155,6 @@ def joined(rank: Rank, device: torch.device) -> Iterator[Ranks]:
             _abort_process_group()  # the other way waits for what the others will never answer
         else:
             distributed.destroy_process_group()
-        if backend == "gloo":
-            wait_for_threads(contexts)
 
 
 def contexts_alive() -> int:
@@ -165,7 +165,7 @@ def contexts_alive() -> int:
 def wait_for_threads(contexts: int) -> None:
     """Wait, for a second at most, until the threads of Gloo hold no more contexts of backward passes.
 
-    A thread that drops its last one while Python ends makes the process abort, though all is done, and
+    For the end of Python: a thread that drops its last one after that makes the process abort, though all is done, and
     `DistributedDataParallel` keeps these threads for as long as there is a process (PyTorch's issue 190489).
     """
     until = time.monotonic() + LINGERING
