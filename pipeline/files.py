@@ -112,10 +112,15 @@ def publish(temporary: Path, path: Path) -> None:
                 flush(file)
         flush(temporary)
         replaced: list[Path] = []
-        while not _renamed(temporary, path):  # again where another process has put its own there in between
-            replaced.append(temporary_sibling(path))
-            with suppress(FileNotFoundError):
-                path.rename(replaced[-1])
+        try:
+            while not _renamed(temporary, path):  # again where another process has put its own there in between
+                replaced.append(temporary_sibling(path))
+                with suppress(FileNotFoundError):
+                    path.rename(replaced[-1])
+        except BaseException:
+            if replaced and not path.exists():
+                replaced[-1].rename(path)
+            raise
         for old in replaced:  # only now: as long as that takes, a kill must find the new one there
             remove(old)
     else:

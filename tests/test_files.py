@@ -76,6 +76,43 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: ty
     assert names(tmp_path) == ["a"]
 
 
+def filled(folder: Path, text: str) -> Path:
+    folder.mkdir()
+    (folder / "file").write_text(text)
+    return folder
+
+
+def test_a_folder_is_removed_once_the_new_one_is_in_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = filled(tmp_path / "folder", "old")
+    found: list[str] = []
+
+    def removing(path: Path) -> None:
+        found.append((place / "file").read_text())
+        remove(path)
+
+    monkeypatch.setattr("pipeline.files.remove", removing)
+    with replacing(place) as temporary:
+        filled(temporary, "new")
+    assert found[0] == "new"
+
+
+def test_a_folder_that_cannot_be_replaced_goes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = filled(tmp_path / "folder", "old")
+    real, renamed = Path.rename, []
+
+    def failing(self: Path, target: Path) -> Path:
+        renamed.append(self)
+        if len(renamed) == 3:  # the new folder, after the old one was moved aside
+            raise OSError(errno.EIO, "no luck")
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OSError, match="no luck"), replacing(place) as temporary:
+        filled(temporary, "new")
+    assert (place / "file").read_text() == "old"
+    assert list(tmp_path.iterdir()) == [place]
+
+
 def test_an_error_leaves_the_old_folder_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "old").touch()

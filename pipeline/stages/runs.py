@@ -4,6 +4,7 @@ import math
 import re
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -115,10 +116,12 @@ def standing_of(run: Path, records: Records) -> Standing:
 def silence_s(run: Path, records: Records) -> float:
     """Return the seconds since a training last wrote a record or scores of a case, or else since it began."""
     names = (VITALS, CHECKUPS) if records.checkups else (VITALS,)
-    written = [run / name for name in names if (run / name).exists()]
-    written += (run / STATE).glob(f"*/{scored_cases.FILE}")
+    times = []
+    for path in [*(run / name for name in names), *(run / STATE).glob(f"*/{scored_cases.FILE}")]:
+        with suppress(FileNotFoundError):  # the second kind is removed while a run goes on
+            times.append(path.stat().st_mtime)
     begun = run / RUN if (run / RUN).exists() else run
-    return max(0.0, time.time() - max(path.stat().st_mtime for path in written or [begun]))
+    return max(0.0, time.time() - max(times or [begun.stat().st_mtime]))
 
 
 def longest_silence_s(run: Path, records: Records) -> float:

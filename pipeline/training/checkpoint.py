@@ -24,11 +24,15 @@ TENSORS, FACTS = "tensors.safetensors", "state.json"
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """What stands after `step` finished steps: tensors by name (on the CPU once loaded), and facts of JSON values."""
+    """What stands after `step` finished steps: tensors by name (on the CPU once loaded), and facts of JSON values.
+
+    digest: SHA-256, in hex, of the file of tensors that it was read from.
+    """
 
     step: int
     tensors: dict[str, Tensor]
     facts: dict[str, Any]
+    digest: str = ""
 
 
 def state_folders(folder: Path) -> list[Path]:
@@ -42,28 +46,31 @@ def state_folder(folder: Path, step: int) -> Path:
     return folder / f"step-{step:09d}"
 
 
-def save_state(folder: Path, state: State) -> None:
-    """Write a state, and remove all before it but the last."""
+def save_state(folder: Path, state: State) -> str:
+    """Write a state, and remove all before it but the last; return the SHA-256 of its file of tensors."""
     written = state_folder(folder, state.step)
     with replacing(written) as temporary:
         temporary.mkdir()
         save_file(storable(state.tensors), temporary / TENSORS)
-        write_facts(temporary, state.step, hash_file(temporary / TENSORS), state.facts)
+        digest = hash_file(temporary / TENSORS)
+        write_facts(temporary, state.step, digest, state.facts)
     for old in [path for path in state_folders(folder) if path.name <= written.name][KEPT:]:
         remove(old)  # a later one, which could not be used, is none of the last two
+    return digest
 
 
-def save_facts(folder: Path, step: int, facts: dict[str, Any]) -> bool:
-    """Give the saved state of a step other facts, as its tensors are the same; return False where there is none.
+def save_facts(folder: Path, step: int, digest: str, facts: dict[str, Any]) -> bool:
+    """Give the saved state of a step other facts, as its tensors are the same; return False where it is not there.
 
-    A kill leaves it whole, with the facts before or those after.
+    digest: of its file of tensors, as `save_state` returned it. A kill leaves the state whole, with the facts before or
+    those after.
     """
     written = state_folder(folder, step)
     try:
-        digest = read_json(written / FACTS)["tensors_sha256"]
+        stands = read_json(written / FACTS)["tensors_sha256"] == digest and (written / TENSORS).is_file()
     except (UserError, OSError, KeyError, TypeError):
         return False
-    if not (written / TENSORS).is_file():
+    if not stands:
         return False
     write_facts(written, step, digest, facts)
     return True
@@ -103,4 +110,4 @@ def read_state(path: Path) -> State:
     tensors = path / TENSORS
     if hash_file(tensors) != written["tensors_sha256"]:
         raise UserError(f"{tensors.name} is not what was written")
-    return State(written["step"], load_file(tensors), written["facts"])
+    return State(written["step"], load_file(tensors), written["facts"], written["tensors_sha256"])

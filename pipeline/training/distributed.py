@@ -30,6 +30,11 @@ ADDRESS = ("MASTER_ADDR", "MASTER_PORT")
 ALONE = Rank()
 CPU = torch.device("cpu")
 REASON, REASON_WAIT = "reason", timedelta(seconds=5)  # where the first to fail leaves its reason; for it to be read
+UNKNOWN = (
+    "another process of this run has ended without leaving a reason, as one does that is killed, perhaps for want of "
+    "memory: see what it, and the system that started it, have said"
+)
+GO_ON = "mend that, and the same command goes on after the last state that was saved."
 LINGERING = 1.0  # seconds that a thread of Gloo may take to drop what it has done
 LOST = re.compile(r"gloo|NCCL|Connection (closed|reset)|Broken pipe", re.IGNORECASE)  # of what torch says
 
@@ -121,6 +126,7 @@ def joined(rank: Rank, device: torch.device) -> Iterator[Ranks]:
         )
     place = ":".join(os.environ[name] for name in ADDRESS)
     backend = "nccl" if device.type == "cuda" else "gloo"
+    prefix = None
     try:
         store = distributed.TCPStore(
             os.environ[ADDRESS[0]], int(os.environ[ADDRESS[1]]), rank.count, rank.number == 0 and not agent_has_store(),
@@ -132,6 +138,9 @@ def joined(rank: Rank, device: torch.device) -> Iterator[Ranks]:
             device_id=device if backend == "nccl" else None,
         )  # fmt: skip
     except (RuntimeError, ValueError) as error:
+        reason = prefix and reason_left(prefix)
+        if reason:
+            raise UserError(f"{reason}; {GO_ON}") from error
         raise UserError(
             f"process {rank.number} of {rank.count} did not meet the others at {place} within {MEETING.seconds} s "
             f"({str(error).splitlines()[0]}); start all of them, and let the machines reach each other."
@@ -147,9 +156,7 @@ def joined(rank: Rank, device: torch.device) -> Iterator[Ranks]:
         if not is_lost(error):
             leave_reason(prefix, rank, error)
             raise
-        raise UserError(
-            f"{reason_left(prefix)}; mend that, and the same command goes on after the last state that was saved."
-        ) from error
+        raise UserError(f"{reason_left(prefix) or UNKNOWN}; {GO_ON}") from error
     finally:
         if failed and backend == "nccl":
             _abort_process_group()  # the other way waits for what the others will never answer
@@ -185,16 +192,13 @@ def leave_reason(store: distributed.Store, rank: Rank, error: Exception) -> None
         store.set(REASON, f"process {rank.number} of {rank.count} has ended: {reason}".rstrip("."))
 
 
-def reason_left(store: distributed.Store) -> str:
-    """Return why another process has ended, in its own words where it could leave any."""
+def reason_left(store: distributed.Store) -> str | None:
+    """Return why another process has ended, in its own words; None where it could leave none."""
     with suppress(RuntimeError):
         store.set_timeout(REASON_WAIT)
         if store.check([REASON]):
             return store.get(REASON).decode()
-    return (
-        "another process of this run has ended without leaving a reason, as one does that is killed, perhaps for want "
-        "of memory: see what it, and the system that started it, have said"
-    )
+    return None
 
 
 def agent_has_store() -> bool:

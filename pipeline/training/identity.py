@@ -66,7 +66,7 @@ def claim(
     back into the queue repeats its command.
     Raises UserError with the keys that differ where the folder holds a run of another config.
     """
-    for place in (folder, folder / STATE):
+    for place in (folder, folder / STATE, *state_folders(folder / STATE)):
         remove_leftovers(place)
     record = folder / RUN
     if restart and folder.exists() and not begun_by_this_job(record):

@@ -13,6 +13,7 @@ from torch import Tensor
 from pipeline.config.train import TrainSection
 from pipeline.device import circumstances, seed_draws
 from pipeline.errors import Interrupted, Superseded, UserError
+from pipeline.files import remove
 from pipeline.log import log
 from pipeline.model import weight_differences
 from pipeline.monitor.symptoms.diagnose import NOT_FINITE, blame
@@ -25,7 +26,7 @@ from pipeline.training.optimise import optimiser_tensors, restore_optimiser
 from pipeline.training.owner import Owner
 from pipeline.training.recorder import Recorder
 from pipeline.training.schedule import learning_rate
-from pipeline.training.scored_cases import ScoredCases
+from pipeline.training.scored_cases import FILE, ScoredCases
 from pipeline.training.signs import strange_labels
 from pipeline.training.step import Diverged, Drawn, Step, StepResult
 from pipeline.training.stop import StopRequest
@@ -78,6 +79,7 @@ class Loop:
         self.timed_from: Progress | None = None  # where the measurement for train.minutes begins
         self.saved_at = time.monotonic()
         self.saved: Progress | None = None  # what the newest state on disk says
+        self.digest = ""  # of its tensors
 
     def resume(self, saved: State, *, has_model: bool) -> None:
         """Go on from a saved state; has_model: whether the best model so far is still there."""
@@ -90,6 +92,9 @@ class Loop:
             self.average.restore(pick["average/"])
         self.step.scaler.load_state_dict(saved.facts["scaler"])
         self.progress = self.saved = Progress(**saved.facts["progress"])
+        self.digest = saved.digest
+        if self.recorder and self.progress.validated == saved.step:
+            remove(state_folder(self.states, saved.step) / FILE)  # a kill came just before
         if not has_model:  # the next validation then writes one, and the last one is made again
             if self.progress.validated:
                 log.warning(
@@ -129,8 +134,8 @@ class Loop:
             "recorded": self.recorder.state(),
         }
         saved_before = self.saved is not None and self.saved.step == step
-        if not (saved_before and save_facts(self.states, step, facts)):
-            save_state(self.states, State(step, self._tensors(), facts))
+        if not (saved_before and save_facts(self.states, step, self.digest, facts)):
+            self.digest = save_state(self.states, State(step, self._tensors(), facts))
         self.notice.took("saving the state", time.monotonic() - began)
         self.saved_at = time.monotonic()
         self.saved = self.progress
@@ -185,7 +190,7 @@ class Loop:
             if self.progress != self.saved:
                 self.save()  # where the validation goes on, with these very weights, if it is interrupted
             state = state_folder(self.states, self.progress.step) if self.recorder else None
-            known = ScoredCases(state, self._check_owner)
+            known = ScoredCases(state, self.digest, self._check_owner)
             with self.average.applied() if self.average else nullcontext():
                 self._validate(stop, known)
             self.save()  # beside the model: whatever ends the run later, the two stay of one time

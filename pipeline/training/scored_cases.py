@@ -19,19 +19,21 @@ class ScoredCases:
 
     state: the folder of the state that is validated, where the file lies; None on all ranks but the first. A file that
     was altered is not believed, and one that cannot be written costs no more than the time to score again.
-    check: called before the file is written; it may raise.
+    digest: of the state's tensors; a file that tells of others is not read. check: called before the file is written;
+    it may raise.
     """
 
-    def __init__(self, state: Path | None = None, check: Callable[[], None] = lambda: None) -> None:
-        self.path, self.check = state and state / FILE, check
+    def __init__(self, state: Path | None = None, digest: str = "", check: Callable[[], None] = lambda: None) -> None:
+        self.path, self.digest, self.check = state and state / FILE, digest, check
         self.cases: dict[str, Any] = self._kept(self.path) if self.path and self.path.exists() else {}
         self.written, self.written_at = len(self.cases), time.monotonic()
 
     def _kept(self, path: Path) -> dict[str, Any]:
         try:
             found = read_json(path)
-            if (found["format_version"], found["hash"]) != (FORMAT_VERSION, hash_json(found["cases"])):
-                raise UserError(f"{path}: altered, or written by another version.")
+            told = (found["format_version"], found["tensors_sha256"], found["hash"])
+            if told != (FORMAT_VERSION, self.digest, hash_json(found["cases"])):
+                raise UserError(f"{path}: altered, or of another state or version.")
         except (UserError, OSError, KeyError, TypeError) as error:
             log.warning("the validation begins anew, as what is kept of it cannot be read (%s)", error)
             return {}
@@ -50,7 +52,8 @@ class ScoredCases:
         if self.path is None or self.written == len(self.cases):
             return
         self.check()
-        told = {"format_version": FORMAT_VERSION, "hash": hash_json(self.cases), "cases": self.cases}
+        told = {"format_version": FORMAT_VERSION, "tensors_sha256": self.digest}
+        told |= {"hash": hash_json(self.cases), "cases": self.cases}
         try:
             write_json(self.path, told)
         except OSError as error:

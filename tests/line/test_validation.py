@@ -16,6 +16,13 @@ from pipeline.training.volume_scores import VolumeScores
 from .conftest import Configure, rows_of, stopped_after
 
 
+def check_same(first: Path, second: Path) -> None:
+    """Check that two runs have the same scores of two validations, and the same model."""
+    scores = [[(row["step"], row["dice"]) for row in rows_of(work) if row["dice"]] for work in (first, second)]
+    assert scores[0] == scores[1] and len(scores[0]) == 2
+    assert weights_hash(first / "train/fold0/model") == weights_hash(second / "train/fold0/model")
+
+
 def test_a_stop_within_validation_is_followed_by_that_validation(
     configure: Configure, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -61,17 +68,16 @@ def test_a_validation_that_lasts_longer_than_an_attempt_goes_on_with_its_next_ca
         assert train.run(config).done == ("fold0",)
     assert len(scored) == 4
     assert caplog.text.count("the validation goes on; scored before: hn_") == 2
-    scores = [[(row["step"], row["dice"]) for row in rows_of(work.work) if row["dice"]] for work in (alone, config)]
-    assert scores[0] == scores[1] and len(scores[0]) == 2
-    same = [weights_hash(work.work / "train/fold0/model") for work in (alone, config)]
-    assert same[0] == same[1]
+    check_same(alone.work, config.work)
     assert not list((config.work / "train/fold0").rglob("validation.json"))
 
 
 def test_a_validation_that_is_killed_goes_on_from_its_own_state(
-    configure: Configure, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = configure("data.folds=2", "train.steps=6")
+    two_held_out = ("data.folds=2", "train.steps=6")
+    alone, config = configure(*two_held_out, work=tmp_path / "alone"), configure(*two_held_out)
+    train.run(alone)
     monkeypatch.setattr("pipeline.training.scored_cases.EVERY_S", 0.0)
     real = validate.score_volume
     scored: list[int] = []
@@ -90,6 +96,7 @@ def test_a_validation_that_is_killed_goes_on_from_its_own_state(
     assert "continuing after step 5" in caplog.text
     assert caplog.text.count("the validation goes on; scored before: hn_") == 1
     assert len(scored) == 5  # two cases twice, and the one that was under way again
+    check_same(alone.work, config.work)
 
 
 def test_validations_go_on_as_the_run_began(

@@ -52,12 +52,15 @@ class FindsBone(nn.Module):
         return torch.cat([torch.zeros_like(image), bone, torch.full_like(image, -99.0)], 1)
 
 
+FACTS = ModelFacts(
+    head=Head("softmax", LABELS), labels=LABELS, spacing_mm=(2.0, 2.0, 2.0), intensity=Intensity((0, 1000)),
+    patch_vox=PATCH_VOX, net=NetSection(), provenance={},
+)  # fmt: skip
+
+
 @pytest.fixture
 def facts() -> ModelFacts:
-    return ModelFacts(
-        head=Head("softmax", LABELS), labels=LABELS, spacing_mm=(2.0, 2.0, 2.0), intensity=Intensity((0, 1000)),
-        patch_vox=PATCH_VOX, net=NetSection(), provenance={},
-    )  # fmt: skip
+    return FACTS
 
 
 @pytest.fixture

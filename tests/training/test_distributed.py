@@ -74,6 +74,39 @@ print(ranks.largest(torch.tensor([2**40 + ranks.number])).item() - 2**40)"""
     assert first.splitlines()[1] == "1" and first.startswith("[0.1")
 
 
+def test_ranks_validate_what_the_first_does_not_know_with_its_buffers():
+    body = """\
+import numpy as np
+from pipeline.config.infer import InferSection
+from pipeline.training.scored_cases import ScoredCases
+from pipeline.training.validate import validate
+from tests.training.conftest import FACTS, FindsBone, MemoryCase
+class Shifted(FindsBone):
+    def __init__(self, shift):
+        super().__init__()
+        self.register_buffer("shift", torch.tensor(shift))
+    def forward(self, image):
+        return super().forward(image + self.shift)
+def case(name, size):
+    labels = np.zeros((9, 9, 9), np.uint8)
+    labels[2 : 2 + size, 2:5, 2:5] = 1
+    return MemoryCase(name, np.where(labels == 1, 1000, 0).astype(np.int16), labels)
+cases = [case(name, size) for name, size in (("a", 2), ("b", 3), ("c", 4))]
+def validated(known):
+    seen = []
+    def check():
+        seen.append(1)
+    net = Shifted(float(ranks.number))  # all is bone to the second rank
+    return validate(net, cases, FACTS, InferSection(), torch.device("cpu"), check, known, ranks=ranks).cases, len(seen)
+known = ScoredCases()
+print(validated(known), list(known.cases))
+some = ScoredCases()
+some.cases = {"b": known.cases["b"]} if ranks.is_first else {}
+print(validated(some))"""
+    scores = "{'a': 1.0, 'b': 1.0, 'c': 1.0}"
+    assert run_together(body) == [f"({scores}, 2) ['a', 'b', 'c']\n({scores}, 1)\n"] * 2
+
+
 def test_gradients_of_a_wrapped_network_are_the_mean_over_ranks():
     body = """\
 net = torch.nn.Linear(1, 1, bias=False)

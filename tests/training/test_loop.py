@@ -12,13 +12,14 @@ import torch
 
 from pipeline.config.loss import LossSection
 from pipeline.config.train import TrainSection
-from pipeline.errors import Interrupted, UserError
+from pipeline.errors import Interrupted, Superseded, UserError
 from pipeline.losses.build import build
 from pipeline.monitor.journal import read_records
 from pipeline.sampling.batch import Batch
-from pipeline.training.checkpoint import load_state, state_folders
+from pipeline.training.checkpoint import State, load_state, save_state, state_folders
 from pipeline.training.loop import Loop
 from pipeline.training.optimise import make_optimiser
+from pipeline.training.owner import Owner
 from pipeline.training.scored_cases import ScoredCases
 from pipeline.training.step import Step
 from pipeline.training.validate import Validation
@@ -115,6 +116,52 @@ def test_a_stop_within_a_validation_finds_its_state_written(run_with: Callable, 
         loop.run()
     assert load_state(tmp_path / "state").step == 2
     assert found == [files_of(tmp_path / "state" / "step-000000002")]
+
+
+def test_a_kill_after_a_validation_leaves_it_done(
+    run_with: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(self: ScoredCases) -> None:
+        raise SystemExit
+
+    loop, scored = run_with([0.5], []), tmp_path / "state" / "step-000000002" / "validation.json"
+    with monkeypatch.context() as patched, pytest.raises(SystemExit):
+        patched.setattr(ScoredCases, "remove", killed)
+        loop.run()
+    scored.touch()
+    state = load_state(tmp_path / "state")
+    assert state is not None and state.facts["progress"]["validated"] == 2
+    run_with([], []).resume(state, has_model=True)
+    assert not scored.exists()
+
+
+def test_scores_are_written_by_the_owner_alone(run_with: Callable, tmp_path: Path) -> None:
+    loop = run_with([], [])
+    loop.owner = Owner(tmp_path)
+
+    def taken_over(check: Callable[[], None], known: ScoredCases) -> None:
+        Owner(tmp_path)
+        known.add({"case": {}})
+        known.write()
+
+    loop.validate = taken_over
+    with pytest.raises(Superseded):
+        loop.run()
+    assert not list((tmp_path / "state").rglob("validation.json"))
+
+
+def test_another_process_s_state_does_not_get_these_facts(run_with: Callable, tmp_path: Path) -> None:
+    loop = run_with([], [])
+
+    def replaced(check: Callable[[], None], known: ScoredCases) -> Validation:
+        save_state(tmp_path / "state", State(2, {"net/other": torch.zeros(1)}, {}))
+        return Validation({"bone": 0.5, "gland": NAN}, 0.5, {})
+
+    loop.progress = replace(loop.progress, steps=2)
+    loop.validate = replaced
+    loop.run()
+    found = load_state(tmp_path / "state")
+    assert found is not None and "net/other" not in found.tensors and found.facts["progress"]["validated"] == 2
 
 
 @pytest.mark.parametrize("lost", ["nothing", "state.json", "tensors.safetensors"])

@@ -198,7 +198,16 @@ def test_a_run_that_was_taken_over_writes_nothing(net, facts, make_case, tmp_pat
     def taken_over():
         raise Superseded("taken over")
 
-    known = ScoredCases(tmp_path, taken_over)
+    known = ScoredCases(tmp_path, check=taken_over)
     with pytest.raises(Superseded):
         validate(net, three(make_case), facts, InferSection(), CPU, lambda: None, known=known)
     assert not list(tmp_path.iterdir())
+
+
+def test_scores_of_other_tensors_are_not_read(tmp_path, caplog):
+    known = ScoredCases(tmp_path, "abc")
+    known.add({"a": 1})
+    known.write()
+    assert ScoredCases(tmp_path, "abc").cases == {"a": 1}
+    assert ScoredCases(tmp_path, "abd").cases == {}
+    assert "altered, or of another state or version" in caplog.text
