@@ -73,7 +73,7 @@ class Clock:
             "parameters": self.parameters,
             "step_s": [later - earlier for earlier, later in pairwise(times)],
             "share": {part: (after[part] - before[part]) / (ended - began) for _, _, part in TIMED},
-            "save_s": self.seconds["saving"],  # the one at the end
+            "save_s": self.seconds["saving"],  # those at the end: the state, then its facts again
             "first_step_ended": self.ends[0][0],
         }
 

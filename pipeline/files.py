@@ -119,7 +119,8 @@ def publish(temporary: Path, path: Path) -> None:
                     path.rename(replaced[-1])
         except BaseException:
             if replaced and not path.exists():
-                replaced[-1].rename(path)
+                with suppress(OSError):  # which would hide why
+                    replaced[-1].rename(path)
             raise
         for old in replaced:  # only now: as long as that takes, a kill must find the new one there
             remove(old)

@@ -120,8 +120,11 @@ class Loop:
             log.info("the state is exact, but without train.deterministic=true steps do not repeat to the last bit")
 
     def save(self) -> None:
-        """Write the state after the last finished step. Raises Superseded where another process has the run."""
-        if self.recorder is None:
+        """Write the state after the last finished step, unless it is whole on disk: a kill may come as it is written.
+
+        Raises Superseded where another process has the run.
+        """
+        if self.recorder is None or self.progress == self.saved:
             return
         self._check_owner()
         began = time.monotonic()
@@ -133,8 +136,7 @@ class Loop:
             "circumstances": self._circumstances(),
             "recorded": self.recorder.state(),
         }
-        saved_before = self.saved is not None and self.saved.step == step
-        if not (saved_before and save_facts(self.states, step, self.digest, facts)):
+        if not save_facts(self.states, step, self.digest, facts):
             self.digest = save_state(self.states, State(step, self._tensors(), facts))
         self.notice.took("saving the state", time.monotonic() - began)
         self.saved_at = time.monotonic()
@@ -168,8 +170,7 @@ class Loop:
             except Superseded:
                 raise
             except Interrupted:
-                if self.progress != self.saved:  # else it is whole on disk: a kill may come while it is written again
-                    self.save()
+                self.save()
                 self.ranks.any(False)  # the others wait for the state: what started them ends all once one has left
                 raise
             finally:
@@ -187,8 +188,7 @@ class Loop:
         """Take a step, or validate where that is due."""
         self._heed(stop)
         if self._validation_due():
-            if self.progress != self.saved:
-                self.save()  # where the validation goes on, with these very weights, if it is interrupted
+            self.save()  # where the validation goes on, with these very weights, if it is interrupted
             state = state_folder(self.states, self.progress.step) if self.recorder else None
             known = ScoredCases(state, self.digest, self._check_owner)
             with self.average.applied() if self.average else nullcontext():

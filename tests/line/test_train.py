@@ -127,12 +127,17 @@ def test_a_run_whose_loader_process_is_killed_ends_with_the_same_bits(
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+def copied(trained: Path, work: Path) -> Path:
+    """Put a copy of a training into another work folder, and return the folder of its run."""
+    shutil.copytree(trained / "train", work / "train")
+    return work / "train" / "fold0"
+
+
 def test_a_model_that_is_gone_is_written_again(
     configure: Configure, trained: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = configure()
-    shutil.copytree(trained / "train", config.work / "train")
-    folder = config.work / "train" / "fold0"
+    folder = copied(trained, config.work)
     shutil.rmtree(folder / "model")
     with caplog.at_level("WARNING", logger="hounsfield"):
         assert train.run(config).done == ("fold0",)
@@ -146,8 +151,7 @@ def test_a_torn_model_is_written_again_and_a_lost_state_is_told(
     configure: Configure, trained: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = configure()
-    shutil.copytree(trained / "train", config.work / "train")
-    folder = config.work / "train" / "fold0"
+    folder = copied(trained, config.work)
     weights = folder / "model" / "weights.safetensors"
     assert weights.stat().st_mode & 0o777 == (folder / "run.json").stat().st_mode & 0o777
     os.truncate(weights, 1000)

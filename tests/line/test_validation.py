@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.config.config import Config
 from pipeline.errors import Interrupted
 from pipeline.inference import segment
 from pipeline.stages import train
@@ -16,11 +17,28 @@ from pipeline.training.volume_scores import VolumeScores
 from .conftest import Configure, rows_of, stopped_after
 
 
+def scores_of(work: Path) -> list[tuple[str, str]]:
+    """Return step and Dice of each validation of a run."""
+    return [(row["step"], row["dice"]) for row in rows_of(work) if row["dice"]]
+
+
 def check_same(first: Path, second: Path) -> None:
     """Check that two runs have the same scores of two validations, and the same model."""
-    scores = [[(row["step"], row["dice"]) for row in rows_of(work) if row["dice"]] for work in (first, second)]
-    assert scores[0] == scores[1] and len(scores[0]) == 2
+    assert scores_of(first) == scores_of(second) and len(scores_of(first)) == 2
     assert weights_hash(first / "train/fold0/model") == weights_hash(second / "train/fold0/model")
+
+
+@pytest.fixture
+def two_held_out(configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Config, Config]:
+    """Return the config of a run that was left alone, with two validations of two cases, and one of the same run.
+
+    The other, in a folder of its own, is to keep the scores of each case.
+    """
+    keys = ("data.folds=2", "train.steps=6")
+    alone = configure(*keys, work=tmp_path / "alone")
+    train.run(alone)
+    monkeypatch.setattr("pipeline.training.scored_cases.EVERY_S", 0.0)
+    return alone, configure(*keys)
 
 
 def test_a_stop_within_validation_is_followed_by_that_validation(
@@ -39,19 +57,15 @@ def test_a_stop_within_validation_is_followed_by_that_validation(
     monkeypatch.setattr(segment.Blend, "add", interrupting)
     with pytest.raises(Interrupted):
         train.run(config)
-    assert not [row for row in rows_of(config.work) if row["dice"]]
+    assert not scores_of(config.work)
     assert train.run(config).done == ("fold0",)
-    scores = [[(row["step"], row["dice"]) for row in rows_of(work) if row["dice"]] for work in (config.work, trained)]
-    assert scores[0] == scores[1]
+    assert scores_of(config.work) == scores_of(trained)
 
 
 def test_a_validation_that_lasts_longer_than_an_attempt_goes_on_with_its_next_case(
-    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    two_held_out: tuple[Config, Config], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    two_held_out = ("data.folds=2", "train.steps=6")
-    alone, config = configure(*two_held_out, work=tmp_path / "alone"), configure(*two_held_out)
-    train.run(alone)
-    monkeypatch.setattr("pipeline.training.scored_cases.EVERY_S", 0.0)
+    alone, config = two_held_out
     real = validate.score_volume
     scored: list[int] = []
 
@@ -73,12 +87,9 @@ def test_a_validation_that_lasts_longer_than_an_attempt_goes_on_with_its_next_ca
 
 
 def test_a_validation_that_is_killed_goes_on_from_its_own_state(
-    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    two_held_out: tuple[Config, Config], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    two_held_out = ("data.folds=2", "train.steps=6")
-    alone, config = configure(*two_held_out, work=tmp_path / "alone"), configure(*two_held_out)
-    train.run(alone)
-    monkeypatch.setattr("pipeline.training.scored_cases.EVERY_S", 0.0)
+    alone, config = two_held_out
     real = validate.score_volume
     scored: list[int] = []
 

@@ -176,7 +176,6 @@ def test_after_a_validation_only_the_facts_are_written_again(run_with: Callable,
             (state / lost).unlink()
         return Validation({"bone": 0.5, "gland": NAN}, 0.5, {})
 
-    loop.train = loop.train.model_copy(update={"steps": 2})
     loop.progress = replace(loop.progress, steps=2)
     loop.validate = scored
     loop.run()
